@@ -1,0 +1,66 @@
+"""Files that are there wholly or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from device_agent.contract.errors import NotWritable
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, for a file or a folder, that takes its place when the block ends well.
+
+    The file is synced first. On any error, Ctrl-C included, the temporary path is removed and `path` stays as it was.
+
+    Raises:
+        NotWritable: the disk is full, read-only or forbids it.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif temporary.exists():
+            _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        _remove(temporary)
+        if isinstance(error, NotWritable):
+            raise
+        raise NotWritable(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file wholly or not at all; a file that was there before is replaced in one step.
+
+    Raises:
+        NotWritable: the disk is full, read-only or forbids it.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""The confidence histogram: predicted class x log-odds bin, integer counts that add up.
+
+Bins are fixed for all devices and models: 24 bins over the log-odds of the top-1 probability, the inner edges from
+-1 to +10 in steps of 0.5, the first and last bin open. Uniform bins over the probability would put nearly every frame
+of a healthy line into one bin.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.contract.errors import BadInput
+
+BINS_ID = "logodds24-v1"
+EDGES: NDArray[np.float64] = np.linspace(-1.0, 10.0, 23)
+BINS = len(EDGES) + 1
+
+
+def log_odds(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Log-odds of the top-1 probability, natural units, one for each row.
+
+    Args:
+        logits: (n, classes) float, any range.
+        temperature: divides the logits first, > 0 (Guo et al. 2017).
+
+    >>> log_odds(np.array([[2.0, 0.0], [0.0, 0.0]])).tolist()
+    [2.0, 0.0]
+    """
+    scaled = np.asarray(logits, np.float64) / temperature
+    top = scaled.argmax(axis=1)
+    rows = np.arange(len(scaled))
+    best = scaled[rows, top].copy()
+    scaled[rows, top] = -np.inf
+    peak = scaled.max(axis=1)
+    rest = peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1))
+    return np.asarray(best - rest, dtype=np.float64)
+
+
+def bin_of(value: NDArray[np.float64] | float) -> NDArray[np.intp]:
+    """Bin of a log-odds value, 0 to 23; a value on an edge belongs to the bin above it.
+
+    >>> bin_of(np.array([-3.0, -1.0, 0.2, 10.0])).tolist()
+    [0, 1, 3, 23]
+    """
+    return np.searchsorted(EDGES, value, side="right")
+
+
+class ConfidenceHistogram(msgspec.Struct, frozen=True, array_like=True):
+    """Sparse counts of one model: `cells` is a flat list class * 24 + bin, count, class * 24 + bin, count, ...
+
+    >>> histogram = ConfidenceHistogram.of(np.eye(2, 24, dtype=int))
+    >>> histogram.cells, histogram.total
+    ([0, 1, 25, 1], 2)
+    """
+
+    classes: int
+    cells: list[int]
+    bins_id: str = BINS_ID
+
+    @classmethod
+    def of(cls, counts: NDArray[np.integer]) -> ConfidenceHistogram:
+        """From dense counts (classes, 24), integers >= 0."""
+        flat = np.asarray(counts).ravel()
+        used = np.flatnonzero(flat)
+        cells = np.column_stack([used, flat[used]]).ravel().tolist()
+        return cls(classes=len(counts), cells=cells)
+
+    @property
+    def total(self) -> int:
+        """Number of frames counted."""
+        return sum(self.cells[1::2])
+
+    def dense(self) -> NDArray[np.int64]:
+        """Counts (classes, 24) int64, >= 0.
+
+        Raises:
+            BadInput: other bins, cells out of range or out of order, counts below 1.
+        """
+        return dense_cells(self.cells, self.classes, self.bins_id)
+
+
+def dense_cells(cells: list[int], classes: int, bins_id: str = BINS_ID) -> NDArray[np.int64]:
+    """Dense counts (classes, 24) int64 of a flat sparse list; see `ConfidenceHistogram`.
+
+    Raises:
+        BadInput: other bins, cells out of range or out of order, counts below 1.
+    """
+    if bins_id != BINS_ID:
+        raise BadInput(f"histogram: bins {bins_id!r} cannot be read, only {BINS_ID!r}")
+    if len(cells) % 2 or not 1 <= classes <= 65_536:
+        raise BadInput(f"histogram: {len(cells)} numbers for {classes} classes are not pairs of cell and count")
+    out = np.zeros(classes * BINS, np.int64)
+    try:
+        where, counts = np.array(cells[::2], np.int64), np.array(cells[1::2], np.int64)
+    except OverflowError:
+        raise BadInput("histogram: a number is over 63 bits") from None
+    if len(where):
+        if where[0] < 0 or where[-1] >= len(out) or (np.diff(where) <= 0).any():
+            raise BadInput(f"histogram: cells must grow from 0 to {len(out) - 1}")
+        if counts.min() < 1 or counts.max() > 2**40:
+            raise BadInput("histogram: counts must be 1 to 2^40")
+        out[where] = counts
+    return out.reshape(classes, BINS)

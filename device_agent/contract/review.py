@@ -1,0 +1,33 @@
+"""Verdict: what the line is told of one part. Sample: metadata of a frame kept for review (the image goes by HTTPS)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from device_agent.contract.report import U63, ModelId
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One frame's answer; `probability` is the calibrated top-1 probability 0 to 1."""
+
+    frame: int
+    label: str
+    role: str
+    probability: float
+    log_odds: float
+    monotonic_ms: int
+    late: bool = False
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """A frame kept for review: `cell` is class * 24 + bin, `sha256` of the encrypted image file."""
+
+    schema: int
+    model: ModelId
+    wall_ms: U63
+    cell: int
+    sha256: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    reason: str = ""

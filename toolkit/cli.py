@@ -1,0 +1,38 @@
+"""The `lineside` program: the workstation."""
+
+from __future__ import annotations
+
+import click
+
+from device_agent.console import LazyGroup, run
+
+COMMANDS = {
+    "demo": "toolkit.commands.demo:demo",
+    "data": "toolkit.commands.data:data",
+    "train": "toolkit.commands.train:train",
+    "convert": "toolkit.commands.convert:convert",
+    "verify": "toolkit.commands.verify:verify",
+    "evaluate": "toolkit.commands.evaluate:evaluate",
+    "bench": "toolkit.commands.bench:bench",
+    "profiles": "toolkit.commands.profiles:profiles",
+    "pack": "toolkit.commands.pack:pack",
+    "inspect": "toolkit.commands.inspect:inspect",
+}
+
+
+@click.group("lineside", cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lineside")
+def cli() -> None:
+    """From a folder of images to a monitored fleet.
+
+    \b
+    lineside data synth data/steel
+    lineside train data/steel --out runs/steel
+    lineside convert runs/steel --for raspberry-pi-4
+    lineside pack runs/steel --for raspberry-pi-4
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(cli)
