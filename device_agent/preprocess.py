@@ -7,6 +7,7 @@ of 256 values that each runtime builds from the InputSpec, see `table`.
 from __future__ import annotations
 
 import functools
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -15,12 +16,6 @@ from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
-
-cv2: ModuleType | None
-try:
-    import cv2
-except ImportError:  # the `camera` extra is not installed: the numpy form of the same definition serves
-    cv2 = None
 
 Image = NDArray[np.uint8]
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -79,11 +74,21 @@ def _colour(image: Image, spec: InputSpec) -> Image:
     return image[:, :, ::-1] if spec.colour_order == "bgr" else image
 
 
+@functools.cache
+def _opencv() -> ModuleType | None:
+    """OpenCV, imported when a frame is first resized: only the capture process of the agent ever does."""
+    try:
+        return importlib.import_module("cv2")
+    except ImportError:  # the `camera` extra is not installed: the numpy form of the same definition serves
+        return None
+
+
 def _resize(frame: Image, spec: InputSpec) -> Image:
     (height, width), size = frame.shape[:2], (spec.height, spec.width)
     if (height, width) == size:
         return frame
     area = spec.resize == "area" and height >= size[0] and width >= size[1]
+    cv2 = _opencv()
     if cv2 is not None:
         return np.asarray(
             cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR), np.uint8

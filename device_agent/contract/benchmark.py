@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(ge=0)]
 
 
 class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,20 +22,20 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str
     runtime_version: str
     precision: str
-    threads: int
+    threads: Annotated[int, Meta(ge=1)]
     provenance: Literal["measured", "predicted"]
-    runs: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    min_ms: float
-    max_ms: float
-    cpu_p50_ms: float | None = None
-    preprocess_p50_ms: float | None = None
-    load_ms: float | None = None
-    first_inference_ms: float | None = None
-    rss_peak_mib: float | None = None
-    size_mib: float
+    runs: Annotated[int, Meta(ge=0)]
+    p50_ms: Positive
+    p90_ms: Positive
+    p99_ms: Positive
+    min_ms: Positive
+    max_ms: Positive
+    cpu_p50_ms: Positive | None = None
+    preprocess_p50_ms: Positive | None = None
+    load_ms: Positive | None = None
+    first_inference_ms: Positive | None = None
+    rss_peak_mib: Positive | None = None
+    size_mib: Positive
     valid: bool = True
     flags: list[str] = []
-    samples_ms: list[float] = []
+    samples_ms: list[Positive] = []

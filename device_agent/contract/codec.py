@@ -52,8 +52,32 @@ def decode(payload: bytes, kind: type[T]) -> T:
         return read(payload, type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise BadInput(f"{kind.__name__}: {len(payload)} bytes that are none: {str(error).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{kind.__name__}: {len(payload)} bytes with text that is not UTF-8 ({error.reason})") from None
     except RecursionError:
         raise BadInput(f"{kind.__name__}: {len(payload)} bytes nested too deeply") from None
+
+
+class _DocumentHead(msgspec.Struct):
+    schema: str
+
+
+def read_document(text: bytes, kind: type[T], *, where: str) -> T:
+    """The JSON document in `text`, which names its schema as "major.minor"; unknown fields are passed over.
+
+    Raises:
+        UnknownSchema: another major schema.
+        BadInput: not JSON, of another shape, or with a field out of its range.
+    """
+    try:
+        check_document_schema(msgspec.json.decode(text, type=_DocumentHead).schema, where=where)
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise BadInput(f"{where}: {str(error).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where}: text that is not UTF-8 ({error.reason})") from None
+    except RecursionError:
+        raise BadInput(f"{where}: nested too deeply") from None
 
 
 def check_document_schema(text: str, *, where: str, reads: str = "1.0") -> None:
@@ -66,7 +90,7 @@ def check_document_schema(text: str, *, where: str, reads: str = "1.0") -> None:
         BadInput: not "major.minor".
     """
     major, dot, minor = text.partition(".")
-    if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise BadInput(f'{where}: schema must read like "1.0", got {text!r}')
+    if not (dot and len(text) <= 16 and text.isascii() and major.isdecimal() and minor.isdecimal()):
+        raise BadInput(f'{where}: schema must read like "1.0", got {text[:40]!r}')
     if major != reads.partition(".")[0]:
         raise UnknownSchema(f"{where}: schema {text} cannot be read, this version reads {reads.partition('.')[0]}.x")

@@ -7,6 +7,8 @@ of a healthy line into one bin.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from device_agent.contract.errors import BadInput
 BINS_ID = "logodds24-v1"
 EDGES: NDArray[np.float64] = np.linspace(-1.0, 10.0, 23)
 BINS = len(EDGES) + 1
+MOST_CLASSES = 65_536
 
 
 def log_odds(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -57,7 +60,7 @@ class ConfidenceHistogram(msgspec.Struct, frozen=True, array_like=True):
 
     classes: int
     cells: list[int]
-    bins_id: str = BINS_ID
+    bins_id: Annotated[str, msgspec.Meta(max_length=32)] = BINS_ID
 
     @classmethod
     def of(cls, counts: NDArray[np.integer]) -> ConfidenceHistogram:
@@ -80,26 +83,46 @@ class ConfidenceHistogram(msgspec.Struct, frozen=True, array_like=True):
         """
         return dense_cells(self.cells, self.classes, self.bins_id)
 
+    def check(self) -> None:
+        """Refuse what `dense` refuses, without building the dense form."""
+        check_cells(self.cells, self.classes, self.bins_id)
 
-def dense_cells(cells: list[int], classes: int, bins_id: str = BINS_ID) -> NDArray[np.int64]:
+
+def dense_cells(
+    cells: list[int], classes: int, bins_id: str = BINS_ID, *, most_classes: int = MOST_CLASSES
+) -> NDArray[np.int64]:
     """Dense counts (classes, 24) int64 of a flat sparse list; see `ConfidenceHistogram`.
+
+    Raises:
+        BadInput: other bins, cells out of range or out of order, counts below 1.
+    """
+    where, counts = check_cells(cells, classes, bins_id, most_classes=most_classes)
+    out = np.zeros(classes * BINS, np.int64)
+    out[where] = counts
+    return out.reshape(classes, BINS)
+
+
+def check_cells(
+    cells: list[int], classes: int, bins_id: str = BINS_ID, *, most_classes: int = MOST_CLASSES
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cells and counts, both int64, of a flat sparse list.
 
     Raises:
         BadInput: other bins, cells out of range or out of order, counts below 1.
     """
     if bins_id != BINS_ID:
         raise BadInput(f"histogram: bins {bins_id!r} cannot be read, only {BINS_ID!r}")
-    if len(cells) % 2 or not 1 <= classes <= 65_536:
-        raise BadInput(f"histogram: {len(cells)} numbers for {classes} classes are not pairs of cell and count")
-    out = np.zeros(classes * BINS, np.int64)
+    if not 1 <= classes <= most_classes:
+        raise BadInput(f"histogram: {classes} rows of 24 bins, must be 1 to {most_classes}")
+    if len(cells) % 2:
+        raise BadInput(f"histogram: {len(cells)} numbers are not pairs of cell and count")
     try:
         where, counts = np.array(cells[::2], np.int64), np.array(cells[1::2], np.int64)
     except OverflowError:
         raise BadInput("histogram: a number is over 63 bits") from None
     if len(where):
-        if where[0] < 0 or where[-1] >= len(out) or (np.diff(where) <= 0).any():
-            raise BadInput(f"histogram: cells must grow from 0 to {len(out) - 1}")
+        if where.min() < 0 or where.max() >= classes * BINS or (np.diff(where) <= 0).any():
+            raise BadInput(f"histogram: cells must grow from 0 to {classes * BINS - 1}")
         if counts.min() < 1 or counts.max() > 2**40:
             raise BadInput("histogram: counts must be 1 to 2^40")
-        out[where] = counts
-    return out.reshape(classes, BINS)
+    return where, counts

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from device_agent.contract.codec import check_document_schema
+from device_agent.contract.codec import read_document
 from device_agent.contract.errors import BadInput
 from device_agent.contract.histogram import BINS, BINS_ID, dense_cells
 
 MANIFEST_SCHEMA = "1.0"
 Side = Annotated[int, Meta(ge=8, le=2048)]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+MOST_CLASSES = 1024
+"""Of a baseline: its dense form has 24 x classes^2 counts."""
 
 
 class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +49,7 @@ class Label(msgspec.Struct, frozen=True):
 class FileEntry(msgspec.Struct, frozen=True):
     """One file of the bundle. `name` is relative, with forward slashes; `size` in bytes."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,120}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]{0,120}\Z")]
     size: Annotated[int, Meta(ge=0)]
     sha256: Sha256
 
@@ -57,7 +59,7 @@ class Golden(msgspec.Struct, frozen=True):
     difference that counts as equal."""
 
     logits: list[list[float]]
-    tolerance: float
+    tolerance: Annotated[float, Meta(ge=0)]
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +69,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     classes: int
     cells: list[int]
     prevalence: list[float] | None = None
-    bins_id: str = BINS_ID
+    bins_id: Annotated[str, Meta(max_length=32)] = BINS_ID
 
     @classmethod
     def of(cls, counts: NDArray[np.integer], prevalence: list[float] | None = None) -> Baseline:
@@ -83,11 +85,35 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadInput: as for the histogram, or a prevalence that is no distribution over the classes.
         """
-        counts = dense_cells(self.cells, self.classes * self.classes, self.bins_id)
+        if not 1 <= self.classes <= MOST_CLASSES:
+            raise BadInput(f"baseline: {self.classes} classes, must be 1 to {MOST_CLASSES}")
+        counts = dense_cells(self.cells, self.classes**2, self.bins_id, most_classes=MOST_CLASSES**2)
         shares = self.prevalence
         if shares is not None and (len(shares) != self.classes or min(shares) < 0 or not 0.999 < sum(shares) < 1.001):
-            raise BadInput(f"baseline: prevalence {shares} must be {self.classes} shares that add up to 1")
+            raise BadInput(f"baseline: prevalence must be {self.classes} shares >= 0 that add up to 1")
         return counts.reshape(self.classes, self.classes, BINS)
+
+
+_IDENTITY: dict[str, tuple[str, ...]] = {
+    "runtime": (),
+    "precision": (),
+    "files": ("name", "size", "sha256"),
+    "input": ("height", "width", "channels", "colour_order", "resize", "crop", "scale", "offset", "dtype"),
+    "temperature": (),
+    "golden": ("logits", "tolerance"),
+    "baseline": ("classes", "cells", "prevalence", "bins_id"),
+    "operating_point": (),
+    "metrics": (),
+}
+"""What the model id is made of. Never edited within major schema 1."""
+
+
+def _only(value: Any, names: tuple[str, ...]) -> Any:
+    if not names:
+        return value
+    if isinstance(value, list):
+        return [_only(item, names) for item in value]
+    return {name: value[name] for name in names}
 
 
 class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +135,11 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def model_id(self) -> bytes:
-        """First 8 bytes of the sha256 of this manifest's canonical JSON: names the model in every report."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).digest()[:8]
+        """First 8 bytes of the sha256 of the canonical JSON of the fields of schema 1.0: names the model in every
+        report. Fields of a later minor schema take no part, so agent and monitor of two versions find the same id."""
+        document = msgspec.to_builtins(self)
+        identity = {name: _only(document[name], names) for name, names in _IDENTITY.items()}
+        return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).digest()[:8]
 
 
 class RunSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,10 +183,6 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-class _Head(msgspec.Struct):
-    schema: str
-
-
 def write_manifest(manifest: BundleManifest) -> bytes:
     """Canonical JSON: sorted keys, two-space indent, a final newline; equal manifests give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
@@ -170,17 +195,26 @@ def read_manifest(text: bytes, *, where: str = "manifest.json") -> BundleManifes
         UnknownSchema: another major schema.
         BadInput: not a manifest, or one that contradicts itself.
     """
-    try:
-        check_document_schema(msgspec.json.decode(text, type=_Head).schema, where=where, reads=MANIFEST_SCHEMA)
-        manifest = msgspec.json.decode(text, type=BundleManifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInput(f"{where}: {str(error).lower()}") from error
+    manifest = read_document(text, BundleManifest, where=where)
     classes = len(manifest.labels)
+    if len({label.name for label in manifest.labels}) < classes:
+        raise BadInput(f"{where}: two labels have the same name")
     for artifact in manifest.artifacts:
-        artifact.baseline.dense()
         rows = artifact.golden.logits
         if artifact.baseline.classes != classes or any(len(row) != classes for row in rows):
             raise BadInput(f"{where}: {artifact.files[0].name} does not have the {classes} classes of the labels")
-    if any(".." in entry.name.split("/") for entry in manifest.files()):
-        raise BadInput(f"{where}: a file name leaves the bundle")
+        try:
+            artifact.baseline.dense()
+        except BadInput as error:
+            raise BadInput(f"{where}: {artifact.files[0].name}: {error}") from None
+    _check_names(manifest.files(), where)
     return manifest
+
+
+def _check_names(entries: list[FileEntry], where: str) -> None:
+    seen: dict[str, FileEntry] = {}
+    for entry in entries:
+        if not {"", ".", ".."}.isdisjoint(entry.name.split("/")):
+            raise BadInput(f"{where}: file name {entry.name!r} leaves the bundle or names no file")
+        if entry.name == "manifest.json" or seen.setdefault(entry.name, entry) != entry:
+            raise BadInput(f"{where}: file name {entry.name!r} stands for two files")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from device_agent.contract.codec import decode
+from device_agent.contract.codec import SCHEMA, decode, encode
 from device_agent.contract.errors import BadInput
 from device_agent.contract.histogram import ConfidenceHistogram
 from device_agent.contract.latency import BUCKETS
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
-U63 = Annotated[int, Meta(ge=0, lt=2**63)]
+U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ModelId = Annotated[bytes, Meta(min_length=8, max_length=8)]
 STAGES = ("capture", "preprocess", "infer", "post")
 
@@ -73,12 +74,12 @@ class DeviceReport(msgspec.Struct, frozen=True, array_like=True):
     same: Count
     identical: Count
     histogram: ConfidenceHistogram
-    latency: list[list[int]] = []
+    latency: Annotated[list[Annotated[list[Count], Meta(max_length=2 * BUCKETS)]], Meta(max_length=16)] = []
     quality: ImageQuality | None = None
     system: System | None = None
     shadow: Shadow | None = None
     self_test_ok: bool | None = None
-    flags: int = 0
+    flags: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     merged: tuple[U63, U63] | None = None
 
 
@@ -99,14 +100,45 @@ def read_report(payload: bytes) -> DeviceReport:
         BadInput: malformed, or with counts that contradict each other.
     """
     report = decode(payload, DeviceReport)
-    total = int(report.histogram.dense().sum())
+    report.histogram.check()
+    total = report.histogram.total
     if total != report.frames:
         raise BadInput(f"report {report.sequence}: {report.frames} frames but {total} in the histogram")
     if report.same > report.frames or report.identical > report.frames or report.parts > report.frames:
         raise BadInput(f"report {report.sequence}: more pairs or parts than its {report.frames} frames")
     for stage in report.latency:
-        if len(stage) % 2 or any(not 0 <= bucket < BUCKETS for bucket in stage[::2]) or min(stage, default=0) < 0:
+        if len(stage) % 2 or max(stage[::2], default=0) >= BUCKETS:
             raise BadInput(f"report {report.sequence}: latency must be pairs of a bucket under {BUCKETS} and a count")
     if report.merged and not report.merged[0] <= report.merged[1] == report.sequence:
         raise BadInput(f"report {report.sequence}: merged range {report.merged} must end with its own sequence")
     return report
+
+
+def write_backfill(reports: list[bytes]) -> bytes:
+    """The payload of up to 60 encoded reports, in the order of their sequences."""
+    return zlib.compress(encode(Backfill(schema=SCHEMA, reports=reports)), 9)
+
+
+def open_backfill(payload: bytes) -> list[bytes]:
+    """The encoded reports in a backfill payload, not read yet.
+
+    Raises:
+        BadInput: not the zlib form of a Backfill, or over 1 MiB when inflated.
+    """
+    inflate = zlib.decompressobj()
+    try:
+        content = inflate.decompress(payload, MAX_BACKFILL_BYTES)
+    except zlib.error as error:
+        raise BadInput(f"backfill: {len(payload)} bytes that zlib cannot read: {error}") from None
+    if not inflate.eof or inflate.unused_data:
+        raise BadInput(f"backfill: {len(payload)} bytes that are cut, followed by others, or over 1 MiB when inflated")
+    return decode(content, Backfill).reports
+
+
+def read_backfill(payload: bytes) -> list[DeviceReport]:
+    """The reports in a backfill payload, each checked as `read_report` does.
+
+    Raises:
+        BadInput: not the zlib form of a Backfill, over 1 MiB when inflated, or with a report that is none.
+    """
+    return [read_report(report) for report in open_backfill(payload)]

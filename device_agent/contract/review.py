@@ -11,7 +11,7 @@ from device_agent.contract.report import U63, ModelId
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One frame's answer; `probability` is the calibrated top-1 probability 0 to 1."""
+    """One frame's answer, a JSON document; `probability` is the calibrated top-1 probability 0 to 1."""
 
     frame: int
     label: str
@@ -20,6 +20,7 @@ class Verdict(msgspec.Struct, frozen=True):
     log_odds: float
     monotonic_ms: int
     late: bool = False
+    schema: str = "1.0"
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):

@@ -19,7 +19,7 @@ UP = ("state", "birth", "report", "backfill", "event", "job", "response", "sampl
 DOWN = ("ack", "config", "command", "job")
 FLEET_STATE = f"{ROOT}/fleet/state"
 _DEVICE = re.compile(r"[a-z0-9-]{3,32}")
-_UP_TOPIC = re.compile(rf"{ROOT}/up/(\d\d)/([a-z0-9-]{{3,32}})/({'|'.join(UP)})")
+_UP_TOPIC = re.compile(rf"{ROOT}/up/([0-9]{{2}})/([a-z0-9-]{{3,32}})/({'|'.join(UP)})")
 
 
 def check_device(device: str) -> str:

@@ -1,0 +1,140 @@
+"""An artifact on disk: a folder of model files with artifact.json, which is written last."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from converters import CONVERTERS, RECIPE
+from converters.console import held_back
+from converters.keras_export import Export
+from converters.parity import ParityReport, Reference, measure, precision_of
+from device_agent.contract.codec import check_document_schema
+from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
+from device_agent.contract.files import replacing, write_whole
+
+SCHEMA = "1.0"
+RECORD = "artifact.json"
+
+
+class ArtifactRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """artifact.json. `files` lie beside it, the first is the one that the runtime opens; `sha256` are theirs.
+
+    `source_sha256` is the digest of the Keras model's file and `recipe` the converters' version: when either is another,
+    the artifact is out of date. `seconds` is what the conversion took, the gate not counted.
+    """
+
+    schema: str = SCHEMA
+    name: str
+    runtime: str
+    precision: str
+    files: list[str]
+    sha256: dict[str, str]
+    size_bytes: int
+    source_sha256: str
+    recipe: int
+    calibration_images: int
+    seconds: float
+    parity: ParityReport
+
+
+def build(name: str, export: Export, reference: Reference, folder: Path, *, source_sha256: str) -> ArtifactRecord:
+    """Convert, pass the gate, and only then put the artifact into `folder`, wholly; what was there is replaced.
+
+    Raises:
+        BadInput: no such converter.
+        ParityFailed: the gate objects; nothing new is left behind.
+        NotWritable: the disk is full, read-only or forbids it.
+    """
+    convert = CONVERTERS.load(name)
+    runtime, precision = precision_of(name)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        start = time.monotonic()
+        with held_back():
+            files = convert(export, temporary)
+        seconds = time.monotonic() - start
+        report = measure(runtime, precision, files[0], export.spec, reference)
+        if not report.passed:
+            raise ParityFailed(f"{name}: {'; '.join(report.failures)} ({report.images} images)")
+        record = ArtifactRecord(
+            name=name,
+            runtime=runtime,
+            precision=precision,
+            files=[path.name for path in files],
+            sha256={path.name: file_sha256(path) for path in files},
+            size_bytes=sum(path.stat().st_size for path in files),
+            source_sha256=source_sha256,
+            recipe=RECIPE,
+            calibration_images=len(export.calibration) if precision == "int8" else 0,
+            seconds=round(seconds, 2),
+            parity=report,
+        )
+        write_whole(temporary / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    return record
+
+
+def read_artifact(folder: Path) -> ArtifactRecord | None:
+    """The record of the artifact in `folder`, None where none is.
+
+    Raises:
+        BadInput: artifact.json is damaged.
+        UnknownSchema: written by a later major version.
+    """
+    path = folder / RECORD
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=ArtifactRecord)
+        check_document_schema(record.schema, where=str(path), reads=SCHEMA)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise BadInput(f"{path}: {str(error).lower()}") from error
+    return record
+
+
+def is_current(folder: Path, source_sha256: str) -> bool:
+    """Whether the artifact in `folder` was made from that model by these converters, and is undamaged."""
+    try:
+        record = read_artifact(folder)
+        if record is None or (record.source_sha256, record.recipe) != (source_sha256, RECIPE):
+            return False
+        check_files(folder, record)
+    except LinesideError:
+        return False
+    return True
+
+
+def check_files(folder: Path, record: ArtifactRecord) -> None:
+    """Refuse an artifact whose files are not those that were written.
+
+    Raises:
+        NotFound: a file is gone.
+        ParityFailed: a file has another content.
+    """
+    for name in record.files:
+        if not (folder / name).is_file():
+            raise NotFound(f"{folder / name}: the file is gone; convert again with --force")
+        if file_sha256(folder / name) != record.sha256.get(name):
+            raise ParityFailed(f"{folder / name}: is not the file that was converted; convert again with --force")
+
+
+def remove(folder: Path) -> None:
+    """Remove an artifact, its record first, so that what is left of an interrupted removal is none."""
+    (folder / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file's content, in hexadecimal.
+
+    Raises:
+        NotFound: no such file.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file") from None

@@ -1,0 +1,99 @@
+"""ONNX files for ONNX Runtime: channels first, so that the graph needs no Transpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.calibration import tensors
+from converters.head_bias import measure_shift
+from converters.keras_export import Export
+from device_agent.contract.optional import require
+
+OPSET = 17
+
+
+def write_fp32(export: Export, folder: Path) -> list[Path]:
+    """model.onnx, float32, batch normalization folded."""
+    path = folder / "model.onnx"
+    path.write_bytes(_float_model(export).read_bytes())
+    return [path]
+
+
+def write_int8(export: Export, folder: Path) -> list[Path]:
+    """model.onnx with float32 input and output, QDQ between: uint8 activations a tensor, int8 weights a channel."""
+    quantization = require("onnxruntime.quantization", extra="toolkit")
+    path = folder / "model.onnx"
+    kind = quantization.QuantType
+    quantization.quantize_static(
+        str(_float_model(export)),
+        str(path),
+        _Reader(export),
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=kind.QUInt8,
+        weight_type=kind.QInt8,
+        per_channel=True,
+    )
+    _add_bias(path, measure_shift(export, "onnx", path))
+    return [path]
+
+
+class _Reader:
+    """The calibration images as onnxruntime asks for them."""
+
+    def __init__(self, export: Export) -> None:
+        self._tensors = tensors(export.calibration, export.spec, channels_first=True)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        tensor = next(self._tensors, None)
+        return None if tensor is None else {"image": tensor}
+
+
+def _float_model(export: Export) -> Path:
+    """The float model among the export's intermediate files, written by the first who asks."""
+    path = export.scratch / "float.onnx"
+    if path.exists():
+        return path
+    tf2onnx = require("tf2onnx", extra="toolkit")
+    quantization = require("onnxruntime.quantization.shape_inference", extra="toolkit")
+    image, logits = export.frozen.inputs[0].name, export.frozen.outputs[0].name
+    model, _ = tf2onnx.convert.from_graph_def(
+        export.frozen.graph.as_graph_def(),
+        input_names=[image],
+        output_names=[logits],
+        opset=OPSET,
+        inputs_as_nchw=[image],
+    )
+    _rename(model, {image: "image", logits: "logits"})
+    raw = export.scratch / "raw.onnx"
+    raw.write_bytes(model.SerializeToString())
+    quantization.quant_pre_process(str(raw), str(path), skip_symbolic_shape=True)
+    return path
+
+
+def _rename(model: Any, names: dict[str, str]) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in model.graph.node:
+        for ports in (node.input, node.output):
+            ports[:] = [names.get(name, name) for name in ports]
+
+
+def _add_bias(path: Path, shift: NDArray[np.float64]) -> None:
+    """Add `shift` (classes,) to the logits through the int32 bias of the last Gemm, if it has one."""
+    onnx = require("onnx", extra="toolkit")
+    numpy_helper = require("onnx.numpy_helper", extra="toolkit")
+    model = onnx.load(str(path))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm" and len(node.input) == 3]
+    source = made_by.get(gemms[-1].input[2]) if gemms else None
+    if source is None or source.op_type != "DequantizeLinear":
+        return
+    bias, scale = constants[source.input[0]], numpy_helper.to_array(constants[source.input[1]])
+    new = numpy_helper.to_array(bias) + np.rint(shift / scale).astype(np.int32)
+    bias.CopyFrom(numpy_helper.from_array(new.astype(np.int32), bias.name))
+    path.write_bytes(model.SerializeToString())

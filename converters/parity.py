@@ -1,0 +1,194 @@
+"""The parity gate: an artifact against Keras on real images, through the device's own preprocessing and runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.contract.errors import BadInput, ParityFailed
+from device_agent.contract.manifest import InputSpec
+from device_agent.runtimes import logits, open_runtime
+
+RESAMPLES = 400
+Logits = NDArray[np.floating]
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """What an artifact is held against: images (n, h, w, c) uint8, their true classes (n,), Keras' logits (n, classes)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.integer]
+    logits: NDArray[np.float32]
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a precision may cost. Errors are shares of the spread of Keras' logits; a tie is an image whose two highest
+    logits are nearer than `tie`; `f1_drop` is in macro-F1, 0 to 1, judged one-sided at 95 % against its sampling error."""
+
+    max_error: float
+    mean_error: float
+    disagreement: float
+    tie: float
+    f1_drop: float
+
+
+GATES = {
+    "fp32": Gate(max_error=1e-3, mean_error=1e-4, disagreement=0.0, tie=2e-3, f1_drop=0.003),
+    "fp16": Gate(max_error=0.1, mean_error=0.01, disagreement=0.0, tie=0.2, f1_drop=0.003),
+    "int8": Gate(max_error=float("inf"), mean_error=0.2, disagreement=0.05, tie=0.0, f1_drop=0.015),
+}
+
+
+class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured on `images` images with the runtime of that version. `spread` is the standard deviation of Keras' logits
+    (each image's mean taken off); errors are shares of it. `agreement`, `macro_f1` and `keras_macro_f1` are in [0, 1],
+    `f1_drop_error` is one standard error of the drop. `failures` says what the gate objects to; none is a pass."""
+
+    images: int
+    runtime_version: str
+    spread: float
+    max_error: float
+    mean_error: float
+    agreement: float
+    keras_macro_f1: float
+    macro_f1: float
+    f1_drop_error: float
+    failures: list[str] = []
+
+    @property
+    def passed(self) -> bool:
+        """Whether the artifact computes what was trained."""
+        return not self.failures
+
+
+def check_spread(reference: Logits) -> float:
+    """Standard deviation of Keras' logits, each image's mean taken off.
+
+    An untrained network gives one answer for everything, and then every artifact agrees with it.
+
+    Raises:
+        ParityFailed: the logits hardly differ between images, or one class is predicted for all.
+    """
+    centred = _centre(reference)
+    between = float(centred.std(axis=0).mean())
+    predicted = len(np.unique(reference.argmax(axis=1)))
+    if not np.isfinite(reference).all() or between < 1e-3 or predicted < 2:
+        raise ParityFailed(
+            f"outputs do not spread ({predicted} predicted class(es), logits vary by {between:.2g} over "
+            f"{len(reference)} images): parity would prove nothing; train the model first"
+        )
+    return float(centred.std())
+
+
+def compare(
+    got: Logits, reference: Logits, labels: NDArray[np.integer], precision: str, *, runtime_version: str = ""
+) -> ParityReport:
+    """What the gate of `precision` says to logits (n, classes) against Keras' (n, classes).
+
+    >>> keras = np.array([[2.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
+    >>> compare(keras + 0.5, keras, np.array([0, 1, 0, 1]), "fp32").passed
+    True
+    >>> compare(-keras, keras, np.array([0, 1, 0, 1]), "int8").failures[0]
+    'mean error 2.000 of the spread, allowed 0.2'
+
+    Raises:
+        ParityFailed: Keras' own logits do not spread.
+    """
+    spread, gate = check_spread(reference), GATES[precision]
+    error = np.abs(_centre(got) - _centre(reference)) / spread
+    same = got.argmax(axis=1) == reference.argmax(axis=1)
+    f1, keras_f1 = _macro_f1(labels, got.argmax(axis=1)), _macro_f1(labels, reference.argmax(axis=1))
+    report = ParityReport(
+        images=len(got),
+        runtime_version=runtime_version,
+        spread=spread,
+        max_error=float(error.max()),
+        mean_error=float(error.mean()),
+        agreement=float(same.mean()),
+        keras_macro_f1=keras_f1,
+        macro_f1=f1,
+        f1_drop_error=_drop_error(got, reference, labels),
+    )
+    top = np.sort(reference, axis=1)
+    ties = (top[:, -1] - top[:, -2]) / spread < gate.tie
+    return msgspec.structs.replace(report, failures=_object(report, gate, float((~same & ~ties).mean())))
+
+
+def measure(
+    runtime: str, precision: str, path: Path, spec: InputSpec, reference: Reference, *, threads: int = 2
+) -> ParityReport:
+    """The gate's report on a model file, run image by image as the device would.
+
+    Raises:
+        ParityFailed: Keras' own logits do not spread, or the model has another number of classes.
+        BadInput: the runtime cannot load the file.
+    """
+    check_spread(reference.logits)
+    model = open_runtime(runtime, path, spec, threads=threads)
+    if model.classes != reference.logits.shape[1]:
+        raise ParityFailed(f"{path}: gives {model.classes} logits, Keras {reference.logits.shape[1]}")
+    try:
+        got = np.array([logits(model, image) for image in reference.images])
+    finally:
+        model.close()
+    return compare(got, reference.logits, reference.labels, precision, runtime_version=model.version)
+
+
+def precision_of(name: str) -> tuple[str, str]:
+    """Runtime and precision of an artifact's name.
+
+    >>> precision_of("onnx-int8")
+    ('onnx', 'int8')
+
+    Raises:
+        BadInput: not "<runtime>-<precision>".
+    """
+    runtime, _, precision = name.rpartition("-")
+    if not runtime or precision not in GATES:
+        raise BadInput(f"{name}: an artifact's name must be RUNTIME-PRECISION, the precision one of {', '.join(GATES)}")
+    return runtime, precision
+
+
+def _object(report: ParityReport, gate: Gate, disagreement: float) -> list[str]:
+    if not np.isfinite(report.max_error):
+        return ["logits that are not finite"]
+    found = []
+    if report.mean_error > gate.mean_error:
+        found.append(f"mean error {report.mean_error:.3f} of the spread, allowed {gate.mean_error:g}")
+    if report.max_error > gate.max_error:
+        found.append(f"largest error {report.max_error:.3f} of the spread, allowed {gate.max_error:g}")
+    # one standard error of a share: with few images a single flip is not yet a broken artifact
+    slack = np.sqrt(gate.disagreement * (1 - gate.disagreement) / report.images)
+    if disagreement > gate.disagreement + 1.645 * slack:
+        found.append(f"another class than Keras on {disagreement:.1%} of the images, allowed {gate.disagreement:.1%}")
+    drop = report.keras_macro_f1 - report.macro_f1
+    if drop - 1.645 * report.f1_drop_error > gate.f1_drop:
+        found.append(f"macro-F1 {drop * 100:.1f} points below Keras, allowed {gate.f1_drop * 100:g}")
+    return found
+
+
+def _centre(values: Logits) -> Logits:
+    return values - values.mean(axis=1, keepdims=True)
+
+
+def _macro_f1(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
+    """Mean F1 of the classes that occur in `labels`."""
+    classes = int(max(labels.max(), predicted.max())) + 1
+    table = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    there = table.sum(axis=1) > 0
+    return float((2 * table.diagonal() / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1))[there].mean())
+
+
+def _drop_error(got: Logits, reference: Logits, labels: NDArray[np.integer]) -> float:
+    """Standard error of the drop in macro-F1, by drawing the images anew, the pairs kept together."""
+    mine, keras, rng = got.argmax(axis=1), reference.argmax(axis=1), np.random.default_rng(0)
+    if (mine == keras).all():
+        return 0.0
+    drops = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(0, len(labels), len(labels))
+        drops.append(_macro_f1(labels[rows], keras[rows]) - _macro_f1(labels[rows], mine[rows]))
+    return float(np.std(drops))

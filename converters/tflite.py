@@ -1,0 +1,59 @@
+"""TensorFlow Lite files for LiteRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.calibration import tensors
+from converters.head_bias import measure_shift
+from converters.keras_export import Export
+from device_agent.contract.optional import require
+
+
+def write_fp32(export: Export, folder: Path) -> list[Path]:
+    """model.tflite, float32 throughout."""
+    path = folder / "model.tflite"
+    path.write_bytes(_converter(export).convert())
+    return [path]
+
+
+def write_int8(export: Export, folder: Path) -> list[Path]:
+    """model.tflite, int8 throughout: input, output, activations a tensor, weights a channel."""
+    tf = require("tensorflow", extra="toolkit")
+    converter = _converter(export)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image] for image in tensors(export.calibration, export.spec))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    path = folder / "model.tflite"
+    path.write_bytes(converter.convert())
+    _add_bias(path, measure_shift(export, "litert", path))
+    return [path]
+
+
+def _converter(export: Export) -> Any:
+    tf = require("tensorflow", extra="toolkit")
+    return tf.lite.TFLiteConverter.from_concrete_functions([export.frozen])
+
+
+def _add_bias(path: Path, shift: NDArray[np.float64]) -> None:
+    """Add `shift` (classes,) to the logits through the int32 bias of the layer that gives them, if it has one."""
+    flatbuffer = require("tensorflow.lite.tools.flatbuffer_utils", extra="toolkit")
+    model = flatbuffer.read_model(str(path))
+    graph = model.subgraphs[0]
+    last = next(operator for operator in graph.operators if graph.outputs[0] in operator.outputs)
+    bias = graph.tensors[last.inputs[2]] if len(last.inputs) == 3 and last.inputs[2] >= 0 else None
+    if bias is None or bias.quantization is None or list(bias.shape) != [len(shift)]:
+        return
+    old = np.frombuffer(np.asarray(model.buffers[bias.buffer].data, np.uint8).tobytes(), np.int32)
+    new = old + np.rint(shift / np.asarray(bias.quantization.scale)).astype(np.int32)
+    # a buffer of its own: the converter lets tensors of equal content share one
+    buffer = type(model.buffers[bias.buffer])()
+    buffer.data = np.frombuffer(new.astype(np.int32).tobytes(), np.uint8)
+    bias.buffer = len(model.buffers)
+    model.buffers.append(buffer)
+    path.write_bytes(bytes(flatbuffer.convert_object_to_bytearray(model)))

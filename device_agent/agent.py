@@ -1,0 +1,174 @@
+"""The agent put together: bundle, capture process, runtime, loop, courier."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.bundle import read_bundle, unpack
+from device_agent.config import Settings, Timing, phase_s
+from device_agent.contract.codec import SCHEMA
+from device_agent.contract.errors import LinesideError
+from device_agent.contract.manifest import ArtifactManifest, BundleManifest
+from device_agent.contract.review import Verdict
+from device_agent.contract.session import Birth
+from device_agent.courier import Courier, Told
+from device_agent.frames.capture import Capture
+from device_agent.journal import open_journal
+from device_agent.loop import Loop, Outlets, Schedule
+from device_agent.measure import device_name
+from device_agent.mqtt import Link
+from device_agent.recorder import Surroundings
+from device_agent.rungs import Open, Rungs, Serving, choose, opener
+from device_agent.salvage import open_spool
+from device_agent.telemetry import Telemetry, clock_synced
+from device_agent.uplink import Clocks, Uplink
+
+
+class Model(NamedTuple):
+    """A bundle, unpacked: its manifest, artifacts in their order of trial, golden images, and how to open artifacts."""
+
+    manifest: BundleManifest
+    artifacts: list[ArtifactManifest]
+    images: NDArray[np.uint8]
+    open: Open
+
+
+def open_model(settings: Settings) -> Model:
+    """The bundle of the settings, verified and unpacked into the state folder.
+
+    Raises:
+        NotFound, TrustFailed, UnknownSchema, BadInput, NotWritable: as for `bundle.unpack` and `rungs.choose`.
+    """
+    bundle = read_bundle(settings.bundle)
+    artifacts = choose(bundle.manifest, settings.artifact)
+    folder = unpack(settings.bundle, settings.state / "bundles")
+    return Model(bundle.manifest, artifacts, bundle.golden, opener(folder, bundle.manifest.run.threads))
+
+
+def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
+    """Serve until `stop()`, the end of the source or the limit of frames; the number of frames answered.
+
+    The open interval is in the spool when this returns, and sent if the broker took it within 2 s.
+
+    Raises:
+        LinesideError: the bundle, the source or the state folder cannot be used; SelfTestFailed when no artifact of
+            the bundle can serve.
+    """
+    log = open_journal(as_json=settings.log == "json")
+    model = open_model(settings)
+    courier = Courier()
+
+    def event(kind: str, text: str) -> None:
+        log(kind, text)
+        courier.put(Told(kind, text))
+
+    courier.start(lambda: make_uplink(settings, courier, log))
+    rungs = Rungs(model.artifacts, model.images, model.open, event)
+    capture: Capture | None = None
+    try:
+        capture = Capture(settings.source, model.artifacts[0].input, event=event)
+        _bind(model.manifest.run.affinity, event)
+        serving = rungs.descend()
+        capture.refit(serving.artifact.input)
+        loop = _loop(settings, model.manifest, courier, event, (capture, rungs, serving))
+        answered = loop.run(stop=lambda: stop() or courier.broken, limit=settings.frames)
+        if courier.broken:
+            raise LinesideError("the delivery of reports has ended by an error in this program, shown above")
+        return answered
+    finally:
+        if capture is not None:
+            capture.close()
+        rungs.close()
+        courier.stop()
+
+
+def make_uplink(settings: Settings, courier: Courier, log: Callable[[str, str], None]) -> Uplink:
+    """Spool and uplink of a device; without a broker everything stays in the spool.
+
+    Raises:
+        BadInput: another agent uses the state folder.
+        NotWritable: the state folder cannot be written.
+    """
+
+    def told(kind: str, text: str) -> None:
+        log(kind, text)
+        courier.put(Told(kind, text))
+
+    if settings.broker is None:
+        log("no_broker", "reports are kept in the spool")
+    return Uplink(
+        open_spool(settings.state, told),
+        Link(settings.broker, settings.device, courier.put) if settings.broker else None,
+        timing=Timing.of(settings.interval_s),
+        clocks=Clocks(time.monotonic, time.time),
+        log=log,
+        reopen=lambda: open_spool(settings.state, told),
+        rng=random.Random(),
+        encoding=settings.encoding,
+    )
+
+
+def _loop(
+    settings: Settings,
+    manifest: BundleManifest,
+    courier: Courier,
+    event: Callable[[str, str], None],
+    parts: tuple[Capture, Rungs, Serving],
+) -> Loop:
+    telemetry = Telemetry(settings.state)
+
+    def around() -> Surroundings:
+        return Surroundings(time.time_ns() // 1_000_000, telemetry.read(), clock_synced())
+
+    def serves(serving: Serving) -> None:
+        event("serving", f"{manifest.name} as {serving.name}, model {serving.artifact.model_id.hex()}")
+        courier.put(make_birth(settings, manifest, serving))
+
+    return Loop(
+        *parts,
+        manifest.labels,
+        Outlets(courier.put, serves, event, _print if settings.verdicts else None),
+        clock=time.monotonic_ns,
+        around=around,
+        schedule=Schedule(int(settings.interval_s * 1e9), int(phase_s(settings.device, settings.interval_s) * 1e9)),
+    )
+
+
+def make_birth(settings: Settings, manifest: BundleManifest, serving: Serving) -> Birth:
+    """What the device says of itself; epoch and boot are the spool's."""
+    return Birth(
+        schema=SCHEMA,
+        epoch=0,
+        boot=0,
+        agent=version("lineside"),
+        model=serving.artifact.model_id,
+        model_name=manifest.name,
+        labels=[label.name for label in manifest.labels],
+        runtime=serving.name,
+        interval_ms=int(settings.interval_s * 1000),
+        hardware=device_name(),
+        clock_synced=clock_synced(),
+    )
+
+
+def _bind(cores: list[int] | None, event: Callable[[str, str], None]) -> None:
+    if cores and hasattr(os, "sched_setaffinity"):
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError as error:
+            event("affinity_refused", f"cores {cores}: {(error.strerror or str(error)).lower()}")
+
+
+def _print(verdict: Verdict) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(verdict) + b"\n")
+    sys.stdout.buffer.flush()

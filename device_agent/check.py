@@ -1,0 +1,140 @@
+"""Is everything there that a run needs? One finding for each part, each with what would help."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from device_agent.agent import Model, open_model
+from device_agent.config import Broker, Settings
+from device_agent.contract.errors import LinesideError, NotWritable, Unreachable
+from device_agent.contract.manifest import InputSpec
+from device_agent.frames import Address, SourceEnded
+from device_agent.frames.capture import Capture
+from device_agent.mqtt import probe
+from device_agent.rungs import artifact_name
+from device_agent.selftest import SelfTest, self_test
+from device_agent.telemetry import clock_synced
+
+SOURCE_TIMEOUT_S = 15.0
+_ANY = InputSpec(height=96, width=96)
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of the set-up. `exit_code` is what a command that needs it would end with; `fix` is what would help."""
+
+    part: str
+    ok: bool
+    text: str
+    fix: str = ""
+    exit_code: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The self-test of one artifact; `error` says why it could not be made."""
+
+    artifact: str
+    ok: bool
+    result: SelfTest | None = None
+    error: str = ""
+
+
+def check(settings: Settings) -> Iterator[Finding]:
+    """Findings on the parts of a run, in the order in which it needs them."""
+    yield _finding("state", "writable; use --state with a folder of this user", lambda: _write(settings.state))
+    model: list[Model] = []
+
+    def bundle() -> str:
+        model.append(open_model(settings))
+        artifacts = ", ".join(artifact_name(artifact) for artifact in model[0].artifacts)
+        return f"{model[0].manifest.name} for {model[0].manifest.profile}, with {artifacts}"
+
+    yield _finding("bundle", "copy it again from where `lineside pack` wrote it", bundle)
+    if model:
+        for answer in answers(model[0]):
+            text = f"{answer.artifact} {'knows its answers' if answer.ok else 'is refused: ' + _why(answer)}"
+            fix = "" if answer.ok else 'pip install "lineside[agent-litert]", agent-onnx or agent-openvino'
+            yield Finding(part="runtime", ok=answer.ok, text=text, fix=fix, exit_code=0 if answer.ok else 4)
+    spec = model[0].artifacts[0].input if model else _ANY
+    hint = "see that the camera is plugged in and that the user is in group video"
+    yield _finding("source", hint, lambda: _look(settings.source, spec))
+    if settings.broker is not None:
+        broker = settings.broker
+        hint = "start the broker, or correct --broker, its user or the firewall"
+        yield _finding("broker", hint, lambda: _knock(broker, settings.device))
+    yield _clock()
+
+
+def answers(model: Model) -> list[Answer]:
+    """The self-test of every artifact of a bundle."""
+    found = []
+    for artifact in model.artifacts:
+        name = artifact_name(artifact)
+        try:
+            runtime = model.open(artifact)
+            try:
+                result = self_test(runtime, model.images, artifact.golden)
+            finally:
+                runtime.close()
+            found.append(Answer(artifact=name, ok=result.ok, result=result))
+        except LinesideError as error:
+            found.append(Answer(artifact=name, ok=False, error=str(error)))
+    return found
+
+
+def _why(answer: Answer) -> str:
+    if answer.result is None:
+        return answer.error
+    return f"a golden logit is off by {answer.result.worst:.3g}, {answer.result.tolerance:.3g} is allowed"
+
+
+def _finding(part: str, fix: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(part=part, ok=True, text=look())
+    except LinesideError as error:
+        return Finding(part=part, ok=False, text=str(error), fix=fix, exit_code=error.exit_code)
+
+
+def _write(state: Path) -> str:
+    trial = state / f".check-{secrets.token_hex(4)}"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(os.urandom(4096))
+        trial.unlink()
+    except OSError as error:
+        raise NotWritable(f"{state}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+    disk = os.statvfs(state)
+    return f"{state} is writable, {disk.f_bavail * disk.f_frsize >> 20} MiB free"
+
+
+def _look(source: Address, spec: InputSpec) -> str:
+    said: list[str] = []
+    capture = Capture(source, spec, event=lambda _kind, text: said.append(text))
+    try:
+        end = time.monotonic() + SOURCE_TIMEOUT_S
+        while time.monotonic() < end and not said:
+            frame = capture.next(0.25)
+            if frame is not None:
+                return f"{source.kind} delivers frames, {frame.capture_us / 1000:.1f} ms for the first"
+    except SourceEnded:
+        said.append(f"{source.kind} has no frame")
+    finally:
+        capture.close()
+    raise Unreachable(f"source {said[0] if said else f'{source.kind}: no frame within {SOURCE_TIMEOUT_S:g} s'}")
+
+
+def _knock(broker: Broker, device: str) -> str:
+    return f"{broker} speaks MQTT {probe(broker, f'{device}-check')}"
+
+
+def _clock() -> Finding:
+    synced, now = clock_synced(), time.gmtime()
+    text = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', now)}, {'set' if synced else 'not known to be set'} by a time service"
+    sane = now.tm_year >= 2025
+    fix = "" if sane and synced is not False else "enable systemd-timesyncd or chrony; reports are repaired meanwhile"
+    return Finding(part="clock", ok=sane, text=text, fix=fix, exit_code=0 if sane else 1)

@@ -1,0 +1,197 @@
+"""The `lineside-agent` program: what runs beside the camera."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from device_agent.console import json_option, print_json
+from device_agent.console import run as run_command
+from device_agent.contract.errors import BadInput, SelfTestFailed
+
+if TYPE_CHECKING:
+    from device_agent.config import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_SOURCE = "folder:DIR, camera:0, video:FILE, rtsp://..., http://... or synthetic, with options as in folder:DIR:once=1."
+
+
+@click.group("lineside-agent", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lineside")
+def cli() -> None:
+    """Classify what a camera sees, and report to the fleet.
+
+    \b
+    lineside-agent check --bundle steel.lineside --source camera:0 --broker mqtt://10.0.0.5
+    lineside-agent run --bundle steel.lineside --source camera:0 --broker mqtt://10.0.0.5 --device press-1
+    """
+
+
+def _bundle(command: Command) -> Command:
+    path = click.Path(path_type=Path)
+    command = click.option("--bundle", required=True, type=path, help="File written by `lineside pack`.")(command)
+    command = click.option("--state", type=path, default=Path("lineside-state"), show_default=True, help="Folder.")(
+        command
+    )
+    return click.option("--artifact", help="Try this artifact first, such as litert-int8.")(command)
+
+
+def _line(command: Command) -> Command:
+    command = click.option("--source", required=True, help=_SOURCE)(command)
+    command = click.option("--broker", help="mqtt://[user:password@]host[:port]; without it reports stay here.")(
+        command
+    )
+    command = click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), help="Frames per second.")(command)
+    return click.option("--device", required=True, help="Name of this device: 3 to 32 of a-z, 0-9 and '-'.")(command)
+
+
+@cli.command()
+@_bundle
+@_line
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, help="Seconds a report.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--verdicts", type=click.Choice(["-", "none"]), default="none", show_default=True, help="- is stdout.")
+@click.option("--encoding", type=click.Choice(["msgpack", "json"]), default="msgpack", show_default=True)
+@click.option(
+    "--log", type=click.Choice(["plain", "json"]), default="plain", show_default=True, help="Lines on stderr."
+)
+def run(**options: Any) -> int:
+    """Serve until a signal, the end of the source, or --frames.
+
+    A broker that is absent stops nothing: reports wait in the spool of --state. SIGTERM ends with exit code 0, Ctrl-C
+    with 130; both put the open interval into the spool first. Exit code 4: no artifact of the bundle gives its golden
+    answers.
+
+    \b
+    Example: lineside-agent run --bundle steel.lineside --source synthetic:fps=10 --device press-1 --frames 50
+    """
+    from device_agent.agent import run_agent
+
+    with _signals() as caught:
+        run_agent(_settings(options), lambda: bool(caught))
+    return 130 if signal.SIGINT in caught else 0
+
+
+@cli.command()
+@_bundle
+@_line
+@json_option
+def check(as_json: bool, **options: Any) -> int:
+    """Look at bundle, runtimes, source, broker, state folder and clock; one line each with what would help.
+
+    Exit code 5 when the broker cannot be reached, else that of the first line that is not good.
+
+    \b
+    Example: lineside-agent check --bundle steel.lineside --source camera:0 --broker mqtt://10.0.0.5 --device press-1
+    """
+    from device_agent.check import check as look
+
+    findings = []
+    for finding in look(_settings(options)):
+        findings.append(finding)
+        if not as_json:
+            click.echo(f"{'ok ' if finding.ok else 'BAD'} {finding.part}: {finding.text}")
+            if finding.fix:
+                click.echo(f"      {finding.fix}")
+    if as_json:
+        print_json(findings)
+    codes = [finding.exit_code for finding in findings if finding.exit_code]
+    return 5 if 5 in codes and any(one.part == "broker" and not one.ok for one in findings) else next(iter(codes), 0)
+
+
+@cli.command()
+@_bundle
+@json_option
+def selftest(as_json: bool, **options: Any) -> None:
+    """Compare the logits of every artifact with the bundle's golden ones; exit code 4 if any is off.
+
+    \b
+    Example: lineside-agent selftest --bundle steel.lineside
+    """
+    from device_agent.agent import open_model
+    from device_agent.check import answers
+
+    found = answers(open_model(_settings({**options, "source": "synthetic", "device": "self-test"})))
+    if as_json:
+        print_json(found)
+    for one in [] if as_json else found:
+        figures = f"worst {one.result.worst:.3g}, allowed {one.result.tolerance:.3g}" if one.result else one.error
+        click.echo(f"{'ok ' if one.ok else 'BAD'} {one.artifact}: {figures}")
+    wrong = [one.artifact for one in found if not one.ok]
+    if wrong:
+        raise SelfTestFailed(f"{', '.join(wrong)} cannot be trusted on this machine")
+
+
+@cli.command()
+@_bundle
+@click.option("--quick", is_flag=True, help="Measure each for 1 s instead of 10.")
+@json_option
+def bench(quick: bool, as_json: bool, **options: Any) -> None:
+    """Measure every artifact of the bundle on this machine, each in a process of its own.
+
+    \b
+    Example: lineside-agent bench --bundle steel.lineside --quick
+    """
+    from device_agent.timing import bench_bundle
+
+    reports = bench_bundle(_settings({**options, "source": "synthetic", "device": "bench"}), quick=quick)
+    if as_json:
+        print_json(reports)
+        return
+    for one in reports:
+        memory = f"{one.rss_peak_mib:.0f} MiB" if one.rss_peak_mib else "memory unknown"
+        note = "" if one.valid else f"  (disturbed: {'; '.join(one.flags)})"
+        click.echo(f"{one.runtime}-{one.precision}: p50 {one.p50_ms:.3f} ms, p99 {one.p99_ms:.3f} ms, {memory}{note}")
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    from device_agent.config import Settings, parse_broker
+    from device_agent.contract.topics import check_device
+    from device_agent.frames import parse_source
+
+    source = parse_source(options["source"])
+    if options.get("fps"):
+        if "fps" in source.options:
+            raise BadInput(f"--fps {options['fps']:g} and fps={source.options['fps']} in the source say the same thing")
+        source = source._replace(options={**source.options, "fps": str(options["fps"])})
+    return Settings(
+        bundle=options["bundle"],
+        source=source,
+        broker=parse_broker(options["broker"]) if options.get("broker") else None,
+        device=check_device(options["device"]),
+        state=options["state"],
+        interval_s=options.get("interval", 60.0),
+        frames=options.get("frames"),
+        artifact=options.get("artifact"),
+        verdicts=options.get("verdicts") == "-",
+        encoding=options.get("encoding", "msgpack"),
+        log=options.get("log", "plain"),
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that asked for an end; a second Ctrl-C interrupts at once."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        caught.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(cli, sys.argv[1:])

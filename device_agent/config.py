@@ -1,0 +1,106 @@
+"""What one run of the agent is told: the broker's address, and how often it speaks."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from device_agent.contract.errors import BadInput
+from device_agent.frames import Address
+
+
+class Broker(NamedTuple):
+    """Where to speak MQTT; `str()` of it shows no password."""
+
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = None
+    tls: bool = False
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Broker {self}>"
+
+
+def parse_broker(url: str) -> Broker:
+    """The broker at a URL; without a port 1883, or 8883 for mqtts.
+
+    >>> print(parse_broker("mqtt://press:pa%20ss@10.0.0.5"))
+    mqtt://10.0.0.5:1883
+    >>> parse_broker("mqtt://press:pa%20ss@10.0.0.5").password
+    'pa ss'
+
+    Raises:
+        BadInput: not such a URL.
+    """
+    shown = f"{url.partition('://')[0]}://...{url.rpartition('@')[2]}" if "@" in url else url
+    wrong = BadInput(f"broker {shown!r}: must read like mqtt://host:1883 or mqtts://user:password@host:8883")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    tls = parts.scheme == "mqtts"
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise wrong
+    user, password = (unquote(text) if text is not None else None for text in (parts.username, parts.password))
+    return Broker(parts.hostname, port or (8883 if tls else 1883), user, password, tls)
+
+
+class Timing(NamedTuple):
+    """Seconds that delivery goes by, fitted to the report interval."""
+
+    connect_s: float
+    retry_low_s: float
+    retry_high_s: float
+    resend_live_s: float
+    resend_backfill_s: float
+
+    @classmethod
+    def of(cls, interval_s: float) -> Timing:
+        """10 s for the broker to answer; retries of 1 to 300 s; a resend without progress after 360 s live, 30 s in
+        backfill; less of each at short intervals.
+
+        >>> Timing.of(60)
+        Timing(connect_s=10.0, retry_low_s=1.0, retry_high_s=300.0, resend_live_s=360.0, resend_backfill_s=30.0)
+        >>> Timing.of(1)
+        Timing(connect_s=3.0, retry_low_s=1.0, retry_high_s=5.0, resend_live_s=10.0, resend_backfill_s=5.0)
+        """
+        return cls(
+            min(10.0, max(3.0, interval_s)),
+            1.0,
+            max(2.0, min(300.0, 5.0 * interval_s)),
+            min(360.0, 10.0 * interval_s),
+            min(30.0, max(5.0, 5.0 * interval_s)),
+        )
+
+
+def phase_s(device: str, interval_s: float) -> float:
+    """Where in the interval a device reports: spreads a fleet that was switched on at once.
+
+    >>> 0 <= phase_s("press-1", 60) < 60
+    True
+    """
+    return zlib.crc32(device.encode()) / 2**32 * interval_s
+
+
+class Settings(NamedTuple):
+    """Everything that `lineside-agent run` is told."""
+
+    bundle: Path
+    source: Address
+    broker: Broker | None
+    device: str
+    state: Path
+    interval_s: float = 60.0
+    frames: int | None = None
+    artifact: str | None = None
+    verdicts: bool = False
+    encoding: Literal["msgpack", "json"] = "msgpack"
+    log: Literal["plain", "json"] = "plain"

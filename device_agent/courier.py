@@ -1,0 +1,90 @@
+"""The thread that owns spool and uplink, so that inference never waits for a disk or a network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from device_agent.contract.report import DeviceReport
+from device_agent.contract.session import Birth
+from device_agent.mqtt import Acknowledged, Connected, Disconnected, News, Rejected
+from device_agent.uplink import Uplink
+
+TICK_S = 0.2
+
+
+class Told(NamedTuple):
+    """An event that was logged, for the monitor."""
+
+    kind: str
+    text: str
+
+
+class _Stop(NamedTuple):
+    timeout_s: float
+
+
+Item = News | DeviceReport | Birth | Told | _Stop
+
+
+class Courier:
+    """Takes reports, births and events from any thread and news from the link; the uplink hears them one by one."""
+
+    def __init__(self) -> None:
+        self._inbox: SimpleQueue[Item] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Did the thread end by itself? Only a bug does that; its traceback is on stderr."""
+        return self._thread is not None and not self._thread.is_alive()
+
+    def put(self, item: News | DeviceReport | Birth | Told) -> None:
+        """Hand over an item; returns at once."""
+        self._inbox.put(item)
+
+    def start(self, make_uplink: Callable[[], Uplink]) -> None:
+        """Begin. `make_uplink` has been called when this returns; what it raises is raised here."""
+        uplink = make_uplink()
+        self._thread = threading.Thread(target=self._run, args=(uplink,), name="courier", daemon=True)
+        self._thread.start()
+
+    def _run(self, uplink: Uplink) -> None:
+        while True:
+            try:
+                item = self._inbox.get(timeout=TICK_S)
+            except Empty:
+                uplink.tick()
+                continue
+            if isinstance(item, _Stop):
+                uplink.close(item.timeout_s)
+                return
+            dispatch(item, uplink)
+            uplink.tick()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Deliver what was put so far: into the spool, and to the broker if it takes it within the time."""
+        if self._thread is not None:
+            self._inbox.put(_Stop(timeout_s))
+            self._thread.join(timeout_s + 8.0)
+            self._thread = None
+
+
+def dispatch(item: News | DeviceReport | Birth | Told, uplink: Uplink) -> None:
+    """Call the method of the uplink that the item is for."""
+    if isinstance(item, DeviceReport):
+        uplink.report(item)
+    elif isinstance(item, Birth):
+        uplink.serves(item)
+    elif isinstance(item, Told):
+        uplink.tell(item.kind, item.text)
+    elif isinstance(item, Connected):
+        uplink.connected()
+    elif isinstance(item, Disconnected):
+        uplink.disconnected(item.why, refused=item.refused)
+    elif isinstance(item, Acknowledged):
+        uplink.acknowledged(item.payload)
+    elif isinstance(item, Rejected):
+        uplink.rejected(item.why)

@@ -1,0 +1,123 @@
+"""What is counted in the class x confidence histogram, and in which direction it may not move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.contract.errors import BadInput
+from device_agent.contract.histogram import BINS
+
+Integers = NDArray[np.integer]
+Floats = NDArray[np.float64]
+LIFTS = {
+    ("rare", 1): (1.5, 3.0, 8.0),
+    ("rare", -1): (0.7, 0.4, 0.15),
+    ("bulk", 1): (1.2, 1.6, 2.5),
+    ("bulk", -1): (1 / 1.2, 1 / 1.6, 1 / 2.5),
+}
+LOW_SHARE, TAIL_SHARE, BULK_SHARE = 0.01, 0.05, 0.40
+RUNS = "/runs"
+
+
+@dataclass(frozen=True)
+class StreamSet:
+    """The streams of one model.
+
+    A frame stream counts frames in its cells, out of all frames. A run stream (name ending in "/runs") counts cells with
+    any frame in them, out of the changes from cell to cell: with parts that stay in view for seconds, a rare cell with
+    frames is about one part however long it stayed, so the length of its stay is no noise. Where frames are
+    independent and many, run streams saturate and the frame streams decide.
+
+    masks: (streams, classes * 24) bool, the cells of each stream; names: "low+", "def+/runs", "def-:scratch", ...;
+    direction: (streams,) +1 or -1; kind: "rare" or "bulk"; lifts: (streams, 3) odds ratios that are bet on; runs:
+    (streams,) bool.
+    """
+
+    masks: NDArray[np.bool_]
+    names: tuple[str, ...]
+    direction: NDArray[np.int8]
+    kind: tuple[str, ...]
+    lifts: Floats
+    runs: NDArray[np.bool_]
+
+    def tally(self, counts: Integers, frames: Integers, same: Integers) -> tuple[Floats, Floats]:
+        """Events and trials, both (..., streams).
+
+        Args:
+            counts: (..., classes * 24) frames in each cell.
+            frames, same: (...) frames, and pairs of consecutive frames in one cell.
+        """
+        cells = np.asarray(counts, np.float64)
+        n = np.asarray(frames, np.float64)[..., None]
+        changes = np.maximum(n - 1 - np.asarray(same)[..., None], 0)
+        events = np.empty((*cells.shape[:-1], len(self.names)))
+        events[..., ~self.runs] = cells @ self.masks[~self.runs].T.astype(np.float64)
+        used = (cells > 0).astype(np.float64) @ self.masks[self.runs].T.astype(np.float64)
+        events[..., self.runs] = np.minimum(used, changes)
+        return events, np.where(self.runs, changes, n)
+
+
+def streams(roles: Sequence[str], p0_cells: NDArray[np.floating], names: Sequence[str] | None = None) -> StreamSet:
+    """One-sided streams of a model: low+, tail+, bulk+/-, def+/-; with several defect classes also def+/- of each.
+
+    low, tail, bulk: confidence below the edge nearest the reference's 1 %, 5 % and 40 % quantile; def: frames called a
+    defect. low and def come as run streams too. Without a good class there is no plain def stream.
+
+    Args:
+        roles: "good" or "defect" for each class.
+        p0_cells: (classes, 24) reference cell shares, >= 0; they need not add up to 1.
+        names: class names for the streams' names; indices if left out.
+
+    >>> cells = np.zeros((2, 24))
+    >>> cells[0, 11:15], cells[1, 10], cells[0, 4], cells[0, 6] = 0.235, 0.01, 0.01, 0.04
+    >>> chosen = streams(["good", "defect"], cells)
+    >>> chosen.names
+    ('low+', 'low+/runs', 'tail+', 'bulk+', 'bulk-', 'def+', 'def+/runs', 'def-', 'def-/runs')
+    >>> chosen.masks.sum(1).tolist()
+    [12, 12, 20, 24, 24, 24, 24, 24, 24]
+
+    Raises:
+        BadInput: cells that do not fit the roles, or that hold nothing.
+    """
+    cells = np.asarray(p0_cells, np.float64)
+    if cells.shape != (len(roles), BINS) or not np.isfinite(cells).all() or cells.sum() <= 0 or cells.min() < 0:
+        raise BadInput(f"detector: cells of shape {cells.shape} for {len(roles)} classes must be {BINS} shares each")
+    below = np.cumsum(cells.sum(axis=0) / cells.sum())[:-1]
+    low, tail = (_edge(np.abs(np.log(np.maximum(below, 1e-6) / share))) for share in (LOW_SHARE, TAIL_SHARE))
+    bulk = _edge(np.abs(below - BULK_SHARE))
+    bins = np.tile(np.arange(BINS), len(roles))
+    owner = np.repeat(np.arange(len(roles)), BINS)
+    defects = [index for index, role in enumerate(roles) if role == "defect"]
+    labels = list(names) if names is not None else [str(index) for index in range(len(roles))]
+    chosen: list[tuple[str, NDArray[np.bool_], int, str]] = [
+        ("low+", bins <= low, 1, "rare"),
+        (f"low+{RUNS}", bins <= low, 1, "rare"),
+        ("tail+", bins <= tail, 1, "rare"),
+        ("bulk+", bins <= bulk, 1, "bulk"),
+        ("bulk-", bins <= bulk, -1, "bulk"),
+    ]
+    both = (("+", 1), ("-", -1))
+    if 0 < len(defects) < len(roles):
+        called = np.isin(owner, defects)
+        chosen += [(f"def{sign}{runs}", called, step, "rare") for sign, step in both for runs in ("", RUNS)]
+    if len(defects) > 1:
+        chosen += [
+            (f"def{sign}:{labels[index]}", owner == index, step, "rare") for index in defects for sign, step in both
+        ]
+    return StreamSet(
+        masks=np.array([mask for _, mask, _, _ in chosen]),
+        names=tuple(name for name, _, _, _ in chosen),
+        direction=np.array([step for _, _, step, _ in chosen], np.int8),
+        kind=tuple(kind for _, _, _, kind in chosen),
+        lifts=np.array([LIFTS[kind, step] for _, _, step, kind in chosen]),
+        runs=np.array([name.endswith(RUNS) for name, _, _, _ in chosen]),
+    )
+
+
+def _edge(distance: Floats) -> int:
+    """Last bin below the nearest edge; of equally near ones the highest, which misses no unseen cell."""
+    return int(len(distance) - 1 - distance[::-1].argmin())

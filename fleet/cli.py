@@ -1,0 +1,40 @@
+"""The `lineside-fleet` program: the monitor."""
+
+from __future__ import annotations
+
+import click
+
+from device_agent.console import LazyGroup, run
+
+COMMANDS = {
+    "serve": "fleet.commands.serve:serve",
+    "devices": "fleet.commands.devices:devices",
+    "models": "fleet.commands.models:models",
+    "status": "fleet.commands.status:status",
+    "watch": "fleet.commands.status:watch",
+    "alerts": "fleet.commands.alerts:alerts",
+    "changeover": "fleet.commands.alerts:changeover",
+    "replay": "fleet.commands.replay:replay",
+}
+
+
+@click.group("lineside-fleet", cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lineside")
+def cli() -> None:
+    """Watch a fleet of devices: store their reports, find drift, raise alerts.
+
+    \b
+    lineside-fleet devices import devices.csv
+    lineside-fleet models import line.lineside
+    lineside-fleet serve --broker mqtt://localhost:1883
+    lineside-fleet status
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(cli)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Commands of the `lineside-fleet` program, one module each."""

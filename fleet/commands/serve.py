@@ -1,0 +1,84 @@
+"""`lineside-fleet serve`: the monitor itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.commands.options import hold_option, interval_option, pages_option, store_option
+
+if TYPE_CHECKING:
+    from fleet.alerts import Change
+
+
+@click.command("serve")
+@click.option(
+    "--broker", required=True, metavar="URL", envvar="LINESIDE_BROKER", help="mqtt://[user:password@]host[:port]"
+)
+@store_option
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the page; 0: none.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the page listens on.")
+@pages_option
+@interval_option
+@hold_option
+@click.option("--client-id", default="lineside-fleet", show_default=True, help="Name of this monitor on the broker.")
+@click.option("--json", "as_json", is_flag=True, help="Print alerts as JSON lines on stdout.")
+def serve(
+    broker: str,
+    store: str,
+    port: int,
+    host: str,
+    pages_a_week: float,
+    interval_s: float,
+    hold_windows: int,
+    client_id: str,
+    as_json: bool,
+) -> None:
+    """Take reports from the broker into the store, judge them, and raise alerts, until it is ended.
+
+    Alerts go to stdout, one line each, and to the broker (retained while open); everything else to stderr. A report is
+    acknowledged once it is stored. Ctrl-C or SIGTERM ends it in order; a kill loses nothing.
+
+    \b
+    Example: lineside-fleet serve --broker mqtt://localhost:1883 --store sqlite:///fleet.db
+    """
+    from fleet.detector_fleet import Settings
+    from fleet.launch import Page, run_monitor
+
+    settings = Settings(pages_a_week=pages_a_week, interval_ms=max(1, round(interval_s * 1000)))
+    run_monitor(
+        broker=broker,
+        store=store,
+        page=Page(host, port) if port else None,
+        settings=settings,
+        hold_windows=hold_windows,
+        client_id=client_id,
+        announce=_announce_json if as_json else _announce,
+        say=lambda line: click.echo(f"lineside-fleet: {line}", err=True),
+    )
+
+
+def _announce(change: Change) -> None:
+    from fleet.wording import say_time
+
+    alert = change.alert
+    at_ms = alert.closed_ms or alert.updated_ms
+    told = {"closed": f"closed: {alert.closed_reason}", "inhibited": f"covered by {alert.inhibited_by}"}
+    text = f"{told[change.what]} ({alert.scope})" if change.what in told else alert.text
+    _print(f"{say_time(at_ms)} {alert.severity.upper():8} {alert.id} {text}")
+
+
+def _announce_json(change: Change) -> None:
+    import msgspec
+
+    _print(msgspec.json.encode({"change": change.what, "alert": change.alert}).decode())
+
+
+def _print(line: str) -> None:
+    """One line on stdout; a reader that went away does not stop the monitor."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

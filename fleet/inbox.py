@@ -1,0 +1,106 @@
+"""From MQTT messages to a batch of checked Structs. What cannot be read is set aside with the reason, never dropped."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from device_agent.contract.codec import decode
+from device_agent.contract.errors import BadInput
+from device_agent.contract.report import BACKFILL, U32, U63, DeviceReport, open_backfill, read_report
+from device_agent.contract.session import Birth, Event, State
+from device_agent.contract.topics import parse_up
+
+
+class Message(NamedTuple):
+    """As it came: `received_ms` is the monitor's wall clock."""
+
+    topic: str
+    payload: bytes
+    received_ms: int
+
+
+class Arrival(NamedTuple):
+    """A readable report; `live` when it was taken in the interval before it came."""
+
+    device: str
+    report: DeviceReport
+    payload: bytes
+    received_ms: int
+    live: bool
+
+
+class Reject(NamedTuple):
+    """A message set aside. `device`, `epoch` and `sequence` are known when at least its head could be read: then it
+    counts as received, because it is kept whole."""
+
+    topic: str
+    payload: bytes
+    received_ms: int
+    reason: str
+    device: str | None = None
+    epoch: int | None = None
+    sequence: int | None = None
+
+
+class Batch(msgspec.Struct):
+    """What came since the last batch, in order of arrival."""
+
+    reports: list[Arrival] = []
+    births: list[tuple[str, Birth, int]] = []
+    states: list[tuple[str, State, int]] = []
+    events: list[tuple[str, Event, int]] = []
+    rejects: list[Reject] = []
+
+
+class _Key(msgspec.Struct, array_like=True):
+    schema: int
+    epoch: U32
+    sequence: U63
+
+
+def read_batch(messages: list[Message]) -> Batch:
+    """The messages as one batch; nothing in a payload can make this raise."""
+    batch = Batch()
+    for message in messages:
+        try:
+            device, kind = parse_up(message.topic)
+            _read(batch, device, kind, message)
+        except BadInput as error:
+            batch.rejects.append(Reject(*message, reason=str(error)))
+    return batch
+
+
+def _read(batch: Batch, device: str, kind: str, message: Message) -> None:
+    if kind == "report":
+        _read_report(batch, device, message, live=True)
+    elif kind == "backfill":
+        for payload in open_backfill(message.payload):
+            _read_report(batch, device, message._replace(payload=payload), live=False)
+    elif kind == "birth":
+        batch.births.append((device, decode(message.payload, Birth), message.received_ms))
+    elif kind == "state":
+        batch.states.append((device, decode(message.payload, State), message.received_ms))
+    elif kind == "event":
+        batch.events.append((device, decode(message.payload, Event), message.received_ms))
+
+
+def _read_report(batch: Batch, device: str, message: Message, *, live: bool) -> None:
+    try:
+        report = read_report(message.payload)
+    except BadInput as error:
+        epoch, sequence = _key(message.payload)
+        batch.rejects.append(Reject(*message, reason=str(error), device=device, epoch=epoch, sequence=sequence))
+        return
+    live = live and not report.flags & BACKFILL
+    batch.reports.append(Arrival(device, report, message.payload, message.received_ms, live))
+
+
+def _key(payload: bytes) -> tuple[int | None, int | None]:
+    try:
+        read = msgspec.json.decode if payload[:1] == b"[" else msgspec.msgpack.decode
+        key = read(payload, type=_Key)
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        return None, None
+    return key.epoch, key.sequence

@@ -1,0 +1,117 @@
+"""Starting and ending the monitor: everything that can be refused is refused before anything starts."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from device_agent.contract.errors import BadInput
+from device_agent.contract.optional import require
+from fleet.detector_fleet import Settings
+from fleet.ingest import Ingest
+from fleet.link import Broker, Link
+from fleet.service import Announce, Monitor
+from fleet.store import one_writer, open_store
+
+
+class Page(NamedTuple):
+    """Where the page listens."""
+
+    host: str
+    port: int
+
+
+def run_monitor(
+    *,
+    broker: str,
+    store: str,
+    page: Page | None,
+    settings: Settings,
+    hold_windows: int,
+    client_id: str,
+    announce: Announce,
+    say: Callable[[str], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        BadInput: a bad broker or store URL, another monitor on this store, or a port that is taken.
+    """
+    address = Broker.parse(broker)
+    engine = open_store(store, create=True)
+    with one_writer(engine), _page(page, store, say), _ending() as stop:
+        ingest = Ingest(engine, settings, hold_windows=hold_windows)
+        link = Link(address, client_id=client_id, session=_clock_ms(), clock_ms=_clock_ms, say=say)
+        say(
+            f"watching {address} into {store}: {len(ingest.registry.devices)} devices known, {len(ingest.fleet.models)}"
+            f" models, page at score {ingest.fleet.page_at:.1f}, warn at {ingest.fleet.warn_at:.1f}"
+        )
+        Monitor(engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms).run(stop)
+        say("ended in order")
+    engine.dispose()
+
+
+def listen(page: Page) -> socket.socket:
+    """A socket that listens for the page.
+
+    Raises:
+        BadInput: the port is taken, or the address is none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(page.host, page.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(page)
+        listener.listen(128)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise BadInput(f"page: cannot listen on {page.host}:{page.port}: {cause}; give another --port, or 0") from None
+    return listener
+
+
+@contextmanager
+def _page(page: Page | None, store: str, say: Callable[[str], None]) -> Iterator[None]:
+    """The page in a process of its own, so that drawing never slows ingest. It ends with this process, however that
+    ends: its standard input is a pipe that closes then."""
+    if page is None:
+        yield
+        return
+    require("nicegui", extra="fleet")
+    with listen(page) as listener:
+        command = [sys.executable, "-m", "fleet.web", str(listener.fileno()), store]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True)
+    say(f"page at http://{page.host}:{page.port}")
+    try:
+        yield
+    finally:
+        if child.stdin:
+            child.stdin.close()
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextmanager
+def _ending() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000

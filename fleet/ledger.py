@@ -1,0 +1,235 @@
+"""The ledger of reports: each stored once, merged ones in the place of what they stand for, and what may be acked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import islice
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete, insert, select, tuple_
+from sqlalchemy.engine import Connection, Row
+
+from device_agent.contract.report import CLOCK_SYNCED, DeviceReport, read_report
+from fleet.inbox import Arrival
+from fleet.schema import BOOT, REPORT, SPOOL
+from fleet.store import upsert
+from fleet.watermark import Watermark
+
+Key = tuple[str, int, int]
+CHUNK = 300
+
+
+class Entry(msgspec.Struct):
+    """A report that is new. `counts` (classes, 24), `frames`, `same` and `identical` are what it adds: for a merged
+    report less what was already held of its range."""
+
+    device: str
+    report: DeviceReport
+    payload: bytes
+    received_ms: int
+    at_ms: int
+    counts: NDArray[np.int64]
+    frames: int
+    dropped: int
+    same: int
+    identical: int
+    score: float | None = None
+
+
+class Ledger:
+    """Watermarks and clock offsets of all spools in memory, the rest in the store."""
+
+    def __init__(self) -> None:
+        self.marks: dict[tuple[str, int], Watermark] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._touched: set[tuple[str, int]] = set()
+        self._moved: set[tuple[str, int]] = set()
+
+    @classmethod
+    def load(cls, tx: Connection) -> Ledger:
+        """As the store has it."""
+        ledger = cls()
+        for row in tx.execute(select(SPOOL)):
+            ledger.marks[row.device, row.epoch] = Watermark(row.contiguous, row.missing)
+        beyond = (
+            select(REPORT.c.device, REPORT.c.epoch, REPORT.c.first, REPORT.c.sequence)
+            .join(SPOOL, (SPOOL.c.device == REPORT.c.device) & (SPOOL.c.epoch == REPORT.c.epoch))
+            .where(REPORT.c.sequence > SPOOL.c.contiguous)
+        )
+        for device, epoch, first, sequence in tx.execute(beyond):
+            ledger.marks[device, epoch].add(first, sequence)
+        for row in tx.execute(select(BOOT)):
+            ledger._offsets[row.device, row.boot] = row.offset_ms
+        return ledger
+
+    def take(self, tx: Connection, arrivals: list[Arrival]) -> list[Entry]:
+        """Those of `arrivals` that are new, in order of device, epoch and sequence; what a merged one replaces is
+        deleted. `write` stores them."""
+        for arrival in arrivals:
+            self._observe_clock(arrival)
+        unique: dict[Key, Arrival] = {}
+        for arrival in arrivals:
+            key = (arrival.device, arrival.report.epoch, arrival.report.sequence)
+            if key not in unique or first_of(arrival.report) < first_of(unique[key].report):
+                unique[key] = arrival
+        held = self._held(tx, unique)
+        entries: dict[Key, Entry] = {}
+        for key in sorted(unique.keys() - held):
+            entry = self._entry(unique[key])
+            if entry.report.merged:
+                entry = self._merge(tx, key, entry, entries)
+            entries[key] = entry
+        for key, arrival in unique.items():
+            self.cover(key[0], key[1], key[2], first=first_of(arrival.report), at_ms=arrival.received_ms)
+        return list(entries.values())
+
+    def cover(self, device: str, epoch: int, sequence: int, *, first: int | None = None, at_ms: int = 0) -> None:
+        """Count a sequence as held, as a report or in quarantine."""
+        spool = (device, epoch)
+        mark = self.marks.setdefault(spool, Watermark())
+        mark.add(sequence if first is None else first, sequence, at_ms)
+        self._touched.add(spool)
+
+    def write(self, tx: Connection, entries: list[Entry]) -> None:
+        """Store the entries, and the watermarks and clock offsets that they moved."""
+        if entries:
+            tx.execute(insert(REPORT), [_row(entry) for entry in entries])
+        marks = [(spool, self.marks[spool]) for spool in sorted(self._touched)]
+        rows = [
+            {"device": device, "epoch": epoch, "contiguous": mark.contiguous, "missing": mark.missing}
+            for (device, epoch), mark in marks
+        ]
+        upsert(tx, SPOOL, rows)
+        moved = [{"device": d, "boot": b, "offset_ms": self._offsets[d, b]} for d, b in sorted(self._moved)]
+        upsert(tx, BOOT, moved)
+
+    def acknowledge(self) -> list[tuple[str, int, int]]:
+        """Device, epoch and sequence of each spool heard of since the last call; only after the commit."""
+        acks = [(device, epoch, self.marks[device, epoch].contiguous) for device, epoch in sorted(self._touched)]
+        self._touched.clear()
+        self._moved.clear()
+        return acks
+
+    def _observe_clock(self, arrival: Arrival) -> None:
+        if arrival.live:
+            key, offset = (arrival.device, arrival.report.boot), arrival.received_ms - arrival.report.monotonic_ms
+            if offset < self._offsets.get(key, 2**62):
+                self._offsets[key] = offset
+                self._moved.add(key)
+
+    def _time(self, arrival: Arrival) -> int:
+        """Wall-clock ms of a report: repaired where the boot's offset is known, else the device's own word."""
+        report = arrival.report
+        offset = self._offsets.get((arrival.device, report.boot))
+        if offset is not None:
+            return min(report.monotonic_ms + offset, arrival.received_ms)
+        return min(report.wall_ms, arrival.received_ms) if report.flags & CLOCK_SYNCED else arrival.received_ms
+
+    def _entry(self, arrival: Arrival) -> Entry:
+        report = arrival.report
+        return Entry(
+            device=arrival.device,
+            report=report,
+            payload=arrival.payload,
+            received_ms=arrival.received_ms,
+            at_ms=self._time(arrival),
+            counts=report.histogram.dense(),
+            frames=report.frames,
+            dropped=report.dropped,
+            same=report.same,
+            identical=report.identical,
+        )
+
+    def _held(self, tx: Connection, unique: dict[Key, Arrival]) -> set[Key]:
+        """Keys that the store already holds, as themselves or inside of a merged report."""
+        old = [key for key in unique if self._may_be_held(key)]
+        found: set[Key] = set()
+        columns = tuple_(REPORT.c.device, REPORT.c.epoch, REPORT.c.sequence)
+        for chunk in _chunks(old):
+            asked = select(REPORT.c.device, REPORT.c.epoch, REPORT.c.sequence, REPORT.c.first).where(columns.in_(chunk))
+            for device, epoch, sequence, first in tx.execute(asked):
+                key = (device, epoch, sequence)
+                if first <= first_of(unique[key].report):
+                    found.add(key)
+        wide = _ranges(tx, {key[:2] for key in old}) if old else {}
+        for key in old:
+            if any(first <= key[2] < last for first, last in wide.get(key[:2], [])):
+                found.add(key)
+        return found
+
+    def _may_be_held(self, key: Key) -> bool:
+        mark = self.marks.get(key[:2])
+        return mark is not None and key[2] <= mark.highest
+
+    def _merge(self, tx: Connection, key: Key, entry: Entry, entries: dict[Key, Entry]) -> Entry:
+        """The entry less what is held of its range; those rows and entries go."""
+        device, epoch, last = key
+        first = first_of(entry.report)
+        for inner in [k for k in entries if k[:2] == (device, epoch) and first <= k[2] < last]:
+            del entries[inner]
+        inside = (
+            (REPORT.c.device == device)
+            & (REPORT.c.epoch == epoch)
+            & (REPORT.c.first >= first)
+            & (REPORT.c.sequence <= last)
+        )
+        rows = tx.execute(select(REPORT.c.payload).where(inside)).all()
+        if rows:
+            tx.execute(delete(REPORT).where(inside))
+        return _subtract(entry, rows)
+
+
+def _subtract(entry: Entry, rows: Iterable[Row[tuple[bytes]]]) -> Entry:
+    for row in rows:
+        held = read_report(row.payload)
+        if held.model == entry.report.model and held.histogram.classes == entry.report.histogram.classes:
+            entry.counts = np.maximum(entry.counts - held.histogram.dense(), 0)
+            entry.same = max(entry.same - held.same, 0)
+            entry.identical = max(entry.identical - held.identical, 0)
+        entry.frames -= held.frames
+        entry.dropped -= held.dropped
+    return entry
+
+
+def first_of(report: DeviceReport) -> int:
+    """First sequence that a report stands for."""
+    return report.merged[0] if report.merged else report.sequence
+
+
+def _ranges(tx: Connection, spools: set[tuple[str, int]]) -> dict[tuple[str, int], list[tuple[int, int]]]:
+    found: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    spool = tuple_(REPORT.c.device, REPORT.c.epoch)
+    for chunk in _chunks(sorted(spools)):
+        asked = select(REPORT.c.device, REPORT.c.epoch, REPORT.c.first, REPORT.c.sequence).where(
+            spool.in_(chunk), REPORT.c.first < REPORT.c.sequence
+        )
+        for device, epoch, first, last in tx.execute(asked):
+            found[device, epoch].append((first, last))
+    return found
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    report = entry.report
+    return {
+        "device": entry.device,
+        "epoch": report.epoch,
+        "sequence": report.sequence,
+        "first": first_of(report),
+        "at_ms": entry.at_ms,
+        "received_ms": entry.received_ms,
+        "interval_ms": report.interval_ms,
+        "model": report.model.hex(),
+        "frames": report.frames,
+        "dropped": report.dropped,
+        "score": entry.score,
+        "payload": entry.payload,
+    }
+
+
+def _chunks(items: list[tuple[str, int]] | list[Key]) -> Iterable[list[tuple[str, int]] | list[Key]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk  # type: ignore[misc]

@@ -1,0 +1,176 @@
+"""The monitor's MQTT connection: messages into a deque, acks and alerts out of it, its own last will on the broker."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from device_agent.contract import topics
+from device_agent.contract.codec import SCHEMA, encode
+from device_agent.contract.errors import BadInput
+from device_agent.contract.session import State
+from fleet.inbox import Message
+
+WAITING = 200_000
+KEEPALIVE_S = 30
+ACK_EXPIRY_S = 60
+ANSWER_MS = 3_000
+KINDS = ("state", "birth", "report", "backfill", "event")
+
+
+class Broker(NamedTuple):
+    """Where a broker is: mqtt://[user[:password]@]host[:port], mqtts:// for TLS."""
+
+    host: str
+    port: int
+    tls: bool
+    user: str | None
+    password: str | None
+
+    @classmethod
+    def parse(cls, url: str) -> Broker:
+        """The broker of a URL.
+
+        >>> Broker.parse("mqtt://line.example")[:3]
+        ('line.example', 1883, False)
+
+        Raises:
+            BadInput: not such a URL.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
+            raise BadInput(f"broker {url!r} is no address; mqtt://localhost:1883 or mqtts://host:8883 would work")
+        tls = parts.scheme == "mqtts"
+        user, password = (unquote(part) if part is not None else None for part in (parts.username, parts.password))
+        return cls(parts.hostname, port or (8883 if tls else 1883), tls, user, password)
+
+    def __str__(self) -> str:
+        return f"mqtt{'s' * self.tls}://{self.host}:{self.port}"
+
+
+class Link:
+    """A connection that keeps itself alive; MQTT 5 first, 3.1.1 for a broker that does not speak it.
+
+    `messages` and `arrived` are what came; `connections` grows by one with each session. `say` takes one line for
+    people when the broker comes or goes.
+    """
+
+    def __init__(
+        self, broker: Broker, *, client_id: str, session: int, clock_ms: Callable[[], int], say: Callable[[str], None]
+    ) -> None:
+        self._broker, self._client_id, self._session = broker, client_id, session
+        self._clock_ms, self._say = clock_ms, say
+        self.messages: deque[Message] = deque(maxlen=WAITING)
+        self.arrived = threading.Event()
+        self.connections = 0
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._refused = False
+        self._asked_ms: int | None = None
+        self._silent = False
+        self._client = self._make()
+
+    def _make(self) -> mqtt.Client:
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
+        if self._broker.user is not None:
+            client.username_pw_set(self._broker.user, self._broker.password)
+        if self._broker.tls:
+            client.tls_set()
+        client.will_set(topics.FLEET_STATE, self._state(online=False, reason="lost"), qos=1, retain=True)
+        client.reconnect_delay_set(1, 30)
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_connect_fail, client.on_message = self._on_connect_fail, self._on_message
+        client.on_pre_connect, client.on_subscribe = self._on_pre_connect, self._on_subscribe
+        return client
+
+    def start(self) -> None:
+        """Connect, and again whenever it is lost, in a thread of its own."""
+        self._client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
+        self._client.loop_start()
+
+    def mend(self) -> None:
+        """Change the protocol version after a broker refused one, or did not answer it; called between batches."""
+        asked_ms = self._asked_ms
+        if self._refused or (asked_ms is not None and self._clock_ms() - asked_ms > ANSWER_MS):
+            self._refused, self._asked_ms = False, None
+            five = self._protocol == MQTTProtocolVersion.MQTTv5
+            self._protocol = MQTTProtocolVersion.MQTTv311 if five else MQTTProtocolVersion.MQTTv5
+            self._client.loop_stop()
+            self._client = self._make()
+            self.start()
+
+    def stop(self) -> None:
+        """Say goodbye, so that nobody waits for the last will."""
+        if self._client.is_connected():
+            self._publish(topics.FLEET_STATE, self._state(online=False, reason="stopped"), qos=1, retain=True)
+            self._client.disconnect()
+        self._client.loop_stop()
+
+    def acknowledge(self, device: str, payload: bytes) -> None:
+        """Send an ack; lost when the broker is away, the device then sends again."""
+        properties = None
+        if self._protocol == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = ACK_EXPIRY_S
+        if self._client.is_connected():
+            self._client.publish(topics.down(device, "ack"), payload, qos=0, properties=properties)
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Publish a retained message; an empty one takes it away."""
+        if self._client.is_connected():
+            self._publish(topic, payload, qos=1, retain=True)
+
+    def _publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+        self._client.publish(topic, payload, qos=qos, retain=retain)
+
+    def _state(self, *, online: bool, reason: str = "") -> bytes:
+        return encode(State(SCHEMA, self._session, online, reason))
+
+    def _on_pre_connect(self, _client: mqtt.Client, _data: Any) -> None:
+        self._asked_ms = self._clock_ms()
+
+    def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        self._asked_ms = None
+        if code.is_failure:
+            self._refused = "protocol version" in str(code).lower()
+            if not self._refused and not self._silent:
+                self._say(f"{self._broker}: the broker refused the connection: {str(code).lower()}; trying again")
+                self._silent = True
+            return
+        self._silent = False
+        client.subscribe([(f"{topics.ROOT}/up/+/+/{kind}", 1) for kind in KINDS])
+
+    def _on_subscribe(self, client: mqtt.Client, _data: Any, _id: int, _codes: Any, _properties: Any) -> None:
+        """Only now: a device that hears "online" may send at once."""
+        client.publish(topics.FLEET_STATE, self._state(online=True), qos=1, retain=True)
+        self.connections += 1
+        self._say(f"connected to {self._broker}")
+        self.arrived.set()
+
+    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        if not self.connections:
+            self._refused = True
+        elif code.is_failure and not self._silent:
+            self._silent = True
+            self._say(f"{self._broker}: connection lost ({str(code).lower()}); trying again")
+
+    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
+        self._asked_ms = None
+        if not self._silent:
+            self._silent = True
+            self._say(f"{self._broker}: no broker answers here; trying again until one does")
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        self.messages.append(Message(message.topic, bytes(message.payload), self._clock_ms()))
+        self.arrived.set()

@@ -1,0 +1,217 @@
+"""Who is in the fleet: places of devices, what they said of themselves, and how healthy they look from here."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+
+from device_agent.contract.errors import BadInput, NotFound
+from device_agent.contract.report import ImageQuality
+from device_agent.contract.session import Birth, State
+from device_agent.contract.topics import check_device
+from fleet.ledger import Entry
+from fleet.schema import DEVICE
+from fleet.store import upsert
+
+UNASSIGNED = "unassigned"
+WILL_DELAY_MS = 30_000
+QUALITY_FIRST = 30
+QUALITY_WINDOWS = 10
+COLUMNS = ("device", "site", "line", "product")
+Health = Literal["online", "silent", "offline", "never"]
+
+
+class Quality(msgspec.Struct):
+    """Image quality now and in the first `QUALITY_FIRST` reports: brightness, sharpness, clipped per mille."""
+
+    seen: int = 0
+    first: tuple[float, ...] = (0.0, 0.0, 0.0)
+    recent: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+    def add(self, quality: ImageQuality) -> None:
+        """Count one report."""
+        self.seen += 1
+        now = (quality.brightness, quality.sharpness, quality.clipped_permille)
+        share = 1 / min(self.seen, QUALITY_WINDOWS)
+        self.recent = tuple(old + share * (new - old) for old, new in zip(self.recent, now, strict=True))
+        if self.seen <= QUALITY_FIRST:
+            self.first = tuple(old + (new - old) / self.seen for old, new in zip(self.first, now, strict=True))
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """A row of the table `device`; times in wall-clock ms."""
+
+    device: str
+    site: str = UNASSIGNED
+    line: str = ""
+    product: str = ""
+    imported: bool = False
+    first_seen_ms: int | None = None
+    last_report_ms: int | None = None
+    session: int | None = None
+    online: bool | None = None
+    state_ms: int | None = None
+    reason: str | None = None
+    model: str | None = None
+    agent: str | None = None
+    runtime: str | None = None
+    hardware: str | None = None
+    interval_ms: int | None = None
+    reports: int = 0
+    frames: int = 0
+    dropped: int = 0
+    quality: str | None = None
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Site and product: who counts as a peer. A device without a place stands alone."""
+        return (self.site, self.product) if self.imported else (UNASSIGNED, self.device)
+
+    def health(self, now_ms: int) -> Health:
+        """How the device looks at `now_ms`: offline by its own word or last will, silent without a report for three
+        intervals and 30 s."""
+        if self.online is False and now_ms - (self.state_ms or 0) > WILL_DELAY_MS:
+            return "offline"
+        if self.last_report_ms is None:
+            return "never" if self.online is None else "online"
+        age = now_ms - self.last_report_ms
+        return "silent" if age > 3 * (self.interval_ms or 60_000) + WILL_DELAY_MS else "online"
+
+
+class Registry:
+    """All devices in memory; `write` stores those that changed. `revision` grows when one speaks for the first time or
+    changes its interval."""
+
+    def __init__(self, devices: dict[str, Device] | None = None) -> None:
+        self.devices = devices or {}
+        self.revision = 0
+        self._changed: set[str] = set()
+        self._quality: dict[str, Quality] = {}
+
+    @classmethod
+    def load(cls, tx: Connection) -> Registry:
+        """As the store has it."""
+        return cls({device.device: device for device in read_devices(tx)})
+
+    def get(self, device: str) -> Device:
+        """The device; a new one stands at the site "unassigned"."""
+        if device not in self.devices:
+            self.devices[device] = Device(device=device)
+            self._changed.add(device)
+        return self.devices[device]
+
+    def quality(self, device: str) -> Quality:
+        """Image quality of a device, now and at first."""
+        if device not in self._quality:
+            text = self.get(device).quality
+            self._quality[device] = msgspec.json.decode(text, type=Quality) if text else Quality()
+        return self._quality[device]
+
+    def forget_quality(self, device: str) -> None:
+        """What comes next counts as the first reports: after a change-over."""
+        self._quality[device] = Quality()
+        self.get(device).quality = None
+        self._changed.add(device)
+
+    def hear_state(self, name: str, state: State, now_ms: int) -> None:
+        """Take a state, unless it is of an older session."""
+        device = self.get(name)
+        if device.session is None or state.session >= device.session:
+            device.session, device.online, device.reason = state.session, state.online, state.reason
+            device.state_ms = now_ms
+            self._changed.add(name)
+
+    def hear_birth(self, name: str, birth: Birth, now_ms: int) -> None:
+        """Take a birth."""
+        device = self.get(name)
+        device.agent, device.runtime, device.hardware = birth.agent, birth.runtime, birth.hardware
+        if device.interval_ms != max(birth.interval_ms, 1) or device.model is None:
+            self.revision += 1
+        device.interval_ms = max(birth.interval_ms, 1)
+        device.model = device.model or birth.model.hex()
+        device.first_seen_ms = device.first_seen_ms or now_ms
+        self._changed.add(name)
+
+    def hear_report(self, entry: Entry) -> bool:
+        """Count a new report. True when the device speaks for another model than before."""
+        device, report = self.get(entry.device), entry.report
+        device.first_seen_ms = device.first_seen_ms or entry.received_ms
+        device.reports += 1
+        device.frames += entry.frames
+        device.dropped += entry.dropped
+        newest = entry.at_ms >= (device.last_report_ms or 0)
+        self.revision += device.model is None
+        changed = newest and device.model not in (None, report.model.hex())
+        if newest:
+            device.last_report_ms, device.model = entry.at_ms, report.model.hex()
+            device.interval_ms = device.interval_ms or max(report.interval_ms, 1)
+        if report.quality:
+            self.quality(entry.device).add(report.quality)
+            device.quality = msgspec.json.encode(self.quality(entry.device)).decode()
+        self._changed.add(entry.device)
+        return changed
+
+    def refresh_places(self, tx: Connection) -> None:
+        """Read site, line and product again: someone imported them."""
+        for stored in read_devices(tx):
+            device = self.get(stored.device)
+            device.site, device.line, device.product = stored.site, stored.line, stored.product
+            device.imported = stored.imported
+
+    def write(self, tx: Connection) -> None:
+        """Store what changed; the place of a device is only ever written by an import."""
+        rows = [msgspec.structs.asdict(self.devices[name]) for name in sorted(self._changed)]
+        upsert(tx, DEVICE, rows, keep=("site", "line", "product", "imported"))
+        self._changed.clear()
+
+
+def read_devices(tx: Connection) -> list[Device]:
+    """Every device of the store, by site, line and name."""
+    rows = tx.execute(select(DEVICE).order_by(DEVICE.c.site, DEVICE.c.line, DEVICE.c.device)).mappings()
+    return [Device(**row) for row in rows]
+
+
+def read_places(path: Path) -> list[Device]:
+    """Devices of a CSV file with the columns device, site, line, product.
+
+    Raises:
+        NotFound: no such file.
+        BadInput: another header, an empty site, a bad or repeated device id; the line is named.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            header = reader.fieldnames or []
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: not a CSV text: {error}") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if absent := [column for column in COLUMNS if column not in header]:
+        raise BadInput(f"{path}: line 1: columns must be {','.join(COLUMNS)}; missing: {', '.join(absent)}")
+    devices: dict[str, Device] = {}
+    for number, row in enumerate(rows, start=2):
+        place = {column: (row[column] or "").strip() for column in COLUMNS}
+        try:
+            check_device(place["device"])
+        except BadInput as error:
+            raise BadInput(f"{path}: line {number}: {error}") from None
+        if place["device"] in devices:
+            raise BadInput(f"{path}: line {number}: device {place['device']!r} stands there twice")
+        if not place["site"] or max(map(len, place.values())) > 64:
+            raise BadInput(f"{path}: line {number}: site must be 1 to 64 characters, line and product at most 64")
+        devices[place["device"]] = msgspec.convert({**place, "imported": True}, Device)
+    return list(devices.values())
+
+
+def import_places(tx: Connection, devices: list[Device]) -> None:
+    """Store places; what a device said of itself stays."""
+    said = tuple(c.name for c in DEVICE.c if c.name not in (*COLUMNS, "imported"))
+    upsert(tx, DEVICE, [msgspec.structs.asdict(device) for device in devices], keep=said)

@@ -1,0 +1,105 @@
+"""Replay: the stored reports through a fresh detector, to see what would have fired. Nothing in the store changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection
+
+from device_agent.contract.alert import Alert
+from device_agent.contract.report import read_report
+from fleet.alerts import AlertBook
+from fleet.detector_fleet import DetectorFleet, Settings
+from fleet.ledger import Entry
+from fleet.models import read_models
+from fleet.registry import Device, Registry, read_devices
+from fleet.schema import REPORT
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """What would have fired. `alerts` in the order in which they opened, those inhibited by a site alert too."""
+
+    reports: int
+    frames: int
+    devices: int
+    from_ms: int | None
+    to_ms: int | None
+    pages_a_week: float
+    page_at: float
+    warn_at: float
+    pages: int
+    warnings: int
+    alerts: list[Alert]
+
+
+def replay(tx: Connection, settings: Settings, *, hold_windows: int = 3) -> Replay:
+    """Run every stored report, in order of time, through a detector that starts from nothing."""
+    registry = _fresh_registry(tx)
+    fleet = DetectorFleet(read_models(tx), registry, settings)
+    book = AlertBook(registry, hold_windows=hold_windows)
+    raised: dict[str, Alert] = {}
+    reports = frames = 0
+    for entries in _moments(tx):
+        for entry in entries:
+            if registry.hear_report(entry):
+                fleet.forget(entry.device)
+                closed = book.close_device(entry.device, "the device changed its model", entry.at_ms)
+                raised.update((change.alert.id, change.alert) for change in closed)
+        now_ms = entries[-1].at_ms
+        for change in book.step(fleet.readings, fleet.feed(entries) & fleet.readings.keys(), now_ms):
+            raised[change.alert.id] = change.alert
+        fleet.learn(entries)
+        reports, frames = reports + len(entries), frames + sum(entry.frames for entry in entries)
+    alerts = sorted(raised.values(), key=lambda alert: (alert.opened_ms, alert.id))
+    shown = [alert for alert in alerts if not alert.inhibited_by]
+    first, last = tx.execute(select(func.min(REPORT.c.at_ms), func.max(REPORT.c.at_ms))).one()
+    return Replay(
+        reports=reports,
+        frames=frames,
+        devices=sum(device.reports > 0 for device in registry.devices.values()),
+        from_ms=first,
+        to_ms=last,
+        pages_a_week=settings.pages_a_week,
+        page_at=fleet.page_at,
+        warn_at=fleet.warn_at,
+        pages=sum(alert.severity in ("page", "critical") for alert in shown),
+        warnings=sum(alert.severity == "warn" for alert in shown),
+        alerts=alerts,
+    )
+
+
+def _fresh_registry(tx: Connection) -> Registry:
+    """Devices where they stand, with their intervals, and nothing heard of them yet."""
+    kept = ("device", "site", "line", "product", "imported", "interval_ms", "model")
+    known = {device.device: {name: getattr(device, name) for name in kept} for device in read_devices(tx)}
+    return Registry({name: msgspec.convert(fields, Device) for name, fields in known.items()})
+
+
+def _moments(tx: Connection) -> Iterator[list[Entry]]:
+    """Stored reports in order of time; those of different devices that fall into one second together."""
+    columns = (REPORT.c.device, REPORT.c.at_ms, REPORT.c.received_ms, REPORT.c.payload)
+    rows = tx.execution_options(yield_per=1000).execute(select(*columns).order_by(REPORT.c.at_ms, REPORT.c.device))
+    batch: dict[str, Entry] = {}
+    second = None
+    for device, at_ms, received_ms, payload in rows:
+        if batch and (device in batch or at_ms // 1000 != second):
+            yield list(batch.values())
+            batch = {}
+        second = at_ms // 1000
+        report = read_report(payload)
+        batch[device] = Entry(
+            device=device,
+            report=report,
+            payload=payload,
+            received_ms=received_ms,
+            at_ms=at_ms,
+            counts=report.histogram.dense(),
+            frames=report.frames,
+            dropped=report.dropped,
+            same=report.same,
+            identical=report.identical,
+        )
+    if batch:
+        yield list(batch.values())

@@ -1,0 +1,167 @@
+"""Tables of the monitor's store. Core tables that mean the same in SQLite and in PostgreSQL.
+
+Times are wall-clock milliseconds since 1970, model ids 16 hexadecimal digits, documents JSON.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+METADATA = MetaData()
+
+META = Table("meta", METADATA, Column("key", String(32), primary_key=True), Column("value", Text, nullable=False))
+
+DEVICE = Table(
+    "device",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("site", String(64), nullable=False),
+    Column("line", String(64), nullable=False),
+    Column("product", String(64), nullable=False),
+    Column("imported", Boolean, nullable=False),
+    Column("first_seen_ms", BigInteger),
+    Column("last_report_ms", BigInteger),
+    Column("session", BigInteger),
+    Column("online", Boolean),
+    Column("state_ms", BigInteger),
+    Column("reason", String(32)),
+    Column("model", String(16)),
+    Column("agent", Text),
+    Column("runtime", Text),
+    Column("hardware", Text),
+    Column("interval_ms", BigInteger),
+    Column("reports", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("quality", Text),
+    comment="one row a device; site, line and product come from `devices import`, the rest from the device itself",
+)
+
+BOOT = Table(
+    "boot",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("boot", BigInteger, primary_key=True),
+    Column("offset_ms", BigInteger, nullable=False),
+    comment="smallest (received - monotonic) of the live reports of a boot: repairs reports of a wrong clock",
+)
+
+SPOOL = Table(
+    "spool",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("contiguous", BigInteger, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    comment="highest sequence with nothing missing below; `missing` counts sequences that the device no longer holds",
+)
+
+MODEL = Table(
+    "model",
+    METADATA,
+    Column("model", String(16), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("runtime", Text, nullable=False),
+    Column("precision", String(8), nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("baseline", Text),
+    Column("learned", Text),
+    Column("bundle_sha256", String(64)),
+    Column("imported_ms", BigInteger),
+    comment="labels and baseline of every artifact; without a baseline, `learned` is what its first day showed",
+)
+
+REPORT = Table(
+    "report",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("first", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("interval_ms", BigInteger, nullable=False),
+    Column("model", String(16), nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("score", Float),
+    Column("payload", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+    comment="every report once; `first` to `sequence` is the range that a merged one stands for",
+)
+Index("report_time", REPORT.c.device, REPORT.c.at_ms)
+
+QUARANTINE = Table(
+    "quarantine",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("device", String(32)),
+    Column("reason", Text, nullable=False),
+    Column("times", Integer, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("payload", LargeBinary, nullable=False),
+    comment="messages that cannot be read, whole up to 64 KiB, equal ones once with a count",
+)
+
+DETECTOR = Table(
+    "detector_state",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("model", String(16), primary_key=True),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Column("peers", LargeBinary, nullable=False),
+    Column("reference", LargeBinary),
+    Column("reading", Text, nullable=False),
+    comment="what the detector remembers, written in the transaction of the reports that it saw; `reference` is empty "
+    "where the model's own one holds; `reading` is its last word",
+)
+
+ALERT = Table(
+    "alert",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("closed_ms", BigInteger),
+    Column("document", Text, nullable=False),
+    comment="one contract Alert each",
+)
+Index("alert_closed", ALERT.c.closed_ms)
+
+EVENT = Table(
+    "event",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("boot", BigInteger, primary_key=True),
+    Column("monotonic_ms", BigInteger, primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("done_ms", BigInteger),
+    Column("outcome", Text, nullable=False),
+    comment="what people asked for; `done_ms` is empty until the monitor has done it",
+)

@@ -1,0 +1,82 @@
+"""Alerts in words: the effect with its interval, since when, how sure, and what the pictures say of the cause."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from fleet.reading import Reading
+from fleet.registry import Quality
+
+EFFECTS = {
+    "low+": "low confidence",
+    "tail+": "low confidence",
+    "def+": "defects called",
+    "def-": "defects called",
+    "bulk+": "confidence below its usual middle",
+    "bulk-": "confidence below its usual middle",
+}
+
+
+def name_stream(stream: str) -> str:
+    """A stream as people say it.
+
+    >>> name_stream("low+"), name_stream("def-:scratch")
+    ('low confidence', 'scratch called')
+    """
+    kind, _, label = stream.removesuffix("/runs").partition(":")
+    return f"{label} called" if label else EFFECTS.get(kind, stream)
+
+
+def say_effect(reading: Reading) -> str:
+    """Effect with its 95 % interval: "low confidence 2.1x baseline (1.8 to 2.5)"."""
+    if reading.frozen:
+        return "the camera repeats the same picture"
+    if reading.ratio is None or reading.ratio_low is None or reading.ratio_high is None:
+        return f"{name_stream(reading.stream)} changed"
+    return (
+        f"{name_stream(reading.stream)} {reading.ratio:.2g}x baseline "
+        f"({reading.ratio_low:.2g} to {reading.ratio_high:.2g})"
+    )
+
+
+def say_evidence(reading: Reading) -> str:
+    """Evidence behind the effect: e-value, independent frames, peers."""
+    power = reading.score / 2.302585
+    peers = f"{reading.peers} peer{'s' * (reading.peers != 1)}" if reading.peers else "no peers"
+    return f"e-value 10^{power:.1f}, {reading.independent:.0f} independent frames, {peers}"
+
+
+def say_time(at_ms: int) -> str:
+    """UTC time of a wall clock in ms.
+
+    >>> say_time(1_700_000_000_000)
+    '2023-11-14 22:13:20 UTC'
+    """
+    return datetime.fromtimestamp(at_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def guess_cause(quality: Quality, *, frozen: bool = False, common: bool = False) -> str:
+    """Likely cause from image quality against the device's own first reports.
+
+    >>> guess_cause(Quality(seen=90, first=(120.0, 800.0, 2.0), recent=(118.0, 410.0, 2.0)))
+    'lens: dirt or focus (sharpness 410, was 800)'
+    >>> guess_cause(Quality(), common=True)
+    'product or material: devices of the site changed together'
+    """
+    if frozen:
+        return "camera: the picture stands still"
+    if common:
+        return "product or material: devices of the site changed together"
+    if quality.seen == 0:
+        return "unknown: the device sends no image quality"
+    (light, sharp, clipped), (light0, sharp0, clipped0) = quality.recent, quality.first
+    if clipped > clipped0 + 20:
+        return f"light: over- or underexposed (clipped {clipped:.0f} per mille, was {clipped0:.0f})"
+    contrast = sharp / max(sharp0, 1e-9) / max(light / max(light0, 1e-9), 1e-9) ** 2
+    if sharp0 > 0 and contrast < 0.8:
+        return f"lens: dirt or focus (sharpness {sharp:.0f}, was {sharp0:.0f})"
+    if abs(light - light0) > max(0.12 * light0, 4):
+        return f"light: brightness {light:.0f}, was {light0:.0f}"
+    if sharp0 > 0 and contrast > 1.25:
+        return f"product or focus: sharpness {sharp:.0f}, was {sharp0:.0f}"
+    return "product or parts: the pictures look as sharp and as bright as before"

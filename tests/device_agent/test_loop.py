@@ -1,0 +1,219 @@
+"""The loop with fake frames, a fake runtime and a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from device_agent.bundle import read_bundle, unpack
+from device_agent.contract.errors import BadInput, LinesideError, SelfTestFailed
+from device_agent.contract.manifest import ArtifactManifest, InputSpec
+from device_agent.contract.report import DEGRADED, DeviceReport
+from device_agent.contract.review import Verdict
+from device_agent.frames import Frame, SourceEnded
+from device_agent.frames.surface import draw
+from device_agent.loop import Loop, Outlets, Schedule
+from device_agent.recorder import Surroundings
+from device_agent.rungs import Rungs, Serving, choose, opener
+from device_agent.runtimes import Runtime
+
+MakeBundle = Callable[..., Path]
+
+
+class Fed:
+    """Frames out of a list, each `step_s` after the one before; None stands for a wait without a frame."""
+
+    def __init__(self, frames: list[Frame | None], clock: Any, step_s: float) -> None:
+        self._frames, self._clock, self._step_s = iter(frames), clock, step_s
+        self.specs: list[InputSpec] = []
+
+    def next(self, timeout_s: float) -> Frame | None:
+        frame = next(self._frames, "end")
+        if frame == "end":
+            raise SourceEnded
+        self._clock.pass_s(timeout_s if frame is None else self._step_s)
+        return frame  # type: ignore[return-value]
+
+    def refit(self, spec: InputSpec) -> None:
+        self.specs.append(spec)
+
+
+class Broken:
+    """A runtime that works until it does not: after `good` invocations its logits are off, or it raises."""
+
+    def __init__(self, inner: Runtime, good: int, *, raises: bool = False) -> None:
+        self.name, self.version, self.classes = inner.name, inner.version, inner.classes
+        self._inner, self._good, self._raises = inner, good, raises
+
+    def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        return self._inner.encode(image)
+
+    def invoke(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
+        self._good -= 1
+        if self._good < 0 and self._raises:
+            raise BadInput("the delegate gave up")
+        return self._inner.invoke(tensor) + np.float32(self._good < 0)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class Run:
+    """A loop whose every outlet is a list."""
+
+    def __init__(
+        self, path: Path, folder: Path, clock: Any, wrap: Callable[[Runtime, ArtifactManifest], Runtime] | None = None
+    ) -> None:
+        self.clock, self.reports, self.events = clock, list[DeviceReport](), list[str]()
+        self.verdicts, self.serving, self.wall_ms = list[Verdict](), list[Serving](), 0
+        self.bundle = read_bundle(path)
+        plain = opener(unpack(path, folder), 1)
+
+        def open_(artifact: ArtifactManifest) -> Runtime:
+            return wrap(plain(artifact), artifact) if wrap else plain(artifact)
+
+        self.rungs = Rungs(
+            choose(self.bundle.manifest, None), self.bundle.golden, open_, lambda kind, _: self.events.append(kind)
+        )
+
+    def loop(self, frames: list[Frame | None], *, step_s: float = 0.1, self_test_s: float = 3600.0) -> Loop:
+        self.frames = Fed(frames, self.clock, step_s)
+        return Loop(
+            self.frames,
+            self.rungs,
+            self.rungs.descend(),
+            self.bundle.manifest.labels,
+            Outlets(
+                self.reports.append, self.serving.append, lambda kind, _: self.events.append(kind), self.verdicts.append
+            ),
+            clock=self.clock,
+            around=lambda: Surroundings(self.wall_ms + self.clock.now_ns // 1_000_000),
+            schedule=Schedule(1_000_000_000),
+            self_test_s=self_test_s,
+        )
+
+
+def frames(count: int) -> list[Frame | None]:
+    rng = np.random.default_rng(2)
+    return [Frame(draw(rng, "good", size=64), k, k) for k in range(count)]
+
+
+@pytest.fixture
+def start(make_bundle: MakeBundle, tmp_path: Path, clock: Any) -> Callable[..., Run]:
+    def begin(wrap: Callable[[Runtime, ArtifactManifest], Runtime] | None = None, **kwargs: Any) -> Run:
+        return Run(make_bundle(**kwargs), tmp_path / "unpacked", clock, wrap)
+
+    return begin
+
+
+def test_every_frame_is_in_one_report(start: Callable[..., Run]) -> None:
+    run = start()
+    assert run.loop(frames(35)).run(stop=lambda: False) == 35
+    assert [report.frames for report in run.reports] == [10, 10, 10, 5]
+    assert [report.interval_ms for report in run.reports] == [1000, 1000, 1000, 500]
+    assert all(report.self_test_ok and not report.flags & DEGRADED for report in run.reports)
+    assert len({verdict.label for verdict in run.verdicts}) >= 1 and len(run.verdicts) == 35
+    assert {report.model for report in run.reports} == {run.serving[0].artifact.model_id}
+
+
+def test_reports_go_on_without_frames(start: Callable[..., Run]) -> None:
+    run = start()
+    run.loop([None] * 10).run(stop=lambda: False)
+    assert [report.frames for report in run.reports] == [0, 0, 0]
+
+
+def test_stops_when_asked_and_reports_the_open_interval(start: Callable[..., Run]) -> None:
+    run = start()
+    assert run.loop(frames(35)).run(stop=lambda: len(run.verdicts) == 4) == 4
+    assert [report.frames for report in run.reports] == [4]
+    again = start()
+    assert again.loop(frames(35)).run(stop=lambda: False, limit=7) == 7
+
+
+def test_answers_are_calibrated_by_the_bundle(start: Callable[..., Run]) -> None:
+    run = start()
+    run.loop(frames(30)).run(stop=lambda: False)
+    odds = [verdict.log_odds for verdict in run.verdicts]
+    assert np.ptp(odds) > 0.01
+    assert all(abs(1 / (1 + np.exp(-one.log_odds)) - one.probability) < 1e-9 for one in run.verdicts)
+
+
+def test_a_wrong_golden_answer_is_not_served(start: Callable[..., Run]) -> None:
+    run = start(wrong=("fp32",))
+    run.loop(frames(3)).run(stop=lambda: False)
+    assert run.events == ["artifact_refused"]
+    assert run.serving[0].name == "fake-int8" and run.reports[0].flags & DEGRADED
+
+
+def test_none_left_is_exit_code_4(start: Callable[..., Run]) -> None:
+    run = start(wrong=("fp32", "int8"))
+    with pytest.raises(SelfTestFailed, match=r"off by 0\.5") as failed:
+        run.loop(frames(3))
+    assert failed.value.exit_code == 4
+
+
+def test_a_runtime_that_goes_wrong_is_found_by_the_hourly_test(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, one: Broken(inner, 30) if one.precision == "fp32" else inner)
+    run.loop(frames(60), step_s=0.1, self_test_s=3.0).run(stop=lambda: False)
+    assert run.events == ["self_test_failed"]
+    assert [serving.name for serving in run.serving] == ["fake-fp32", "fake-int8"]
+    models = [report.model for report in run.reports]
+    assert models == sorted(models, key=models.index), "no report mixes two models"
+    at = models.index(run.serving[1].artifact.model_id)
+    assert [report.self_test_ok for report in run.reports[at - 1 : at + 1]] == [False, True]
+    assert run.reports[at].flags & DEGRADED and not run.reports[at - 1].flags & DEGRADED
+    assert sum(report.frames for report in run.reports) == 60
+
+
+def test_a_runtime_that_raises_falls_back_at_once(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, one: Broken(inner, 20, raises=True) if one.precision == "fp32" else inner)
+    assert run.loop(frames(40)).run(stop=lambda: False) == 39
+    assert run.events == ["infer_failed"]
+    assert sum(report.frames for report in run.reports) == 39
+
+
+def test_the_last_rung_gone_ends_the_run_and_reports_first(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, _: Broken(inner, 20, raises=True))
+    with pytest.raises(LinesideError, match="no artifact"):
+        run.loop(frames(100)).run(stop=lambda: False)
+    assert sum(report.frames for report in run.reports) == len(run.verdicts) > 0
+
+
+def test_a_step_of_the_wall_clock_is_an_event_and_nothing_else(start: Callable[..., Run]) -> None:
+    run = start()
+
+    def stop() -> bool:
+        run.wall_ms = -3_600_000 if len(run.verdicts) > 15 else 0
+        return False
+
+    run.loop(frames(30)).run(stop=stop)
+    assert run.events == ["clock_step"]
+    assert [report.interval_ms for report in run.reports[:2]] == [1000, 1000]
+
+
+def test_another_artifact_tells_the_capture_its_input(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, one: Broken(inner, 10, raises=True) if one.precision == "fp32" else inner)
+    loop = run.loop(frames(20))
+    loop.run(stop=lambda: False)
+    assert run.frames.specs == [run.serving[1].artifact.input]
+
+
+def test_the_first_choice_comes_first(make_bundle: MakeBundle) -> None:
+    manifest = read_bundle(make_bundle()).manifest
+    assert [one.precision for one in choose(manifest, "fake-int8")] == ["int8", "fp32"]
+    assert [one.precision for one in choose(manifest, None)] == ["fp32", "int8"]
+    with pytest.raises(BadInput, match="it has fake-fp32, fake-int8"):
+        choose(manifest, "litert-int8")
+
+
+def test_verdicts_can_be_written_as_json(start: Callable[..., Run]) -> None:
+    run = start()
+    run.loop(frames(1)).run(stop=lambda: False)
+    document = msgspec.json.decode(msgspec.json.encode(run.verdicts[0]))
+    assert document["label"] in ("good", "flaw1", "flaw2") and 0 <= document["probability"] <= 1

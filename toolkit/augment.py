@@ -1,0 +1,48 @@
+"""What may happen to a training image: only what the line itself can produce."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+FLIPS: tuple[tuple[int, int], ...] = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+
+
+def flip(images: Images, rows: int, columns: int) -> Images:
+    """Images (n, h, w, c) read forwards (1) or backwards (-1) along rows and columns.
+
+    >>> flip(np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1), -1, 1).ravel().tolist()
+    [2, 3, 0, 1]
+    """
+    return images[:, ::rows, ::columns]
+
+
+def vary(images: Images, rng: np.random.Generator, *, shift: float = 0.06, light: float = 0.12) -> Images:
+    """A copy of images (n, h, w, c) uint8, each flipped at random along both axes, shifted by up to `shift` of its side
+    (the border mirrored), and with brightness and contrast changed by up to `light`.
+
+    >>> batch = np.full((2, 8, 8, 3), 100, np.uint8)
+    >>> vary(batch, np.random.default_rng(0), light=0).tolist() == batch.tolist()
+    True
+    """
+    out = np.empty_like(images)
+    for row, image in enumerate(images):
+        out[row] = _shifted(image[:: _sign(rng), :: _sign(rng)], rng, shift)
+    if not light:
+        return out
+    gain = rng.uniform(1 - light, 1 + light, (len(images), 1, 1, 1)).astype(np.float32)
+    lift = rng.uniform(-light, light, (len(images), 1, 1, 1)).astype(np.float32) * 128
+    return np.clip(np.rint((out - np.float32(128)) * gain + 128 + lift), 0, 255).astype(np.uint8)
+
+
+def _sign(rng: np.random.Generator) -> int:
+    return 1 if rng.random() < 0.5 else -1
+
+
+def _shifted(image: Images, rng: np.random.Generator, shift: float) -> Images:
+    height, width = image.shape[:2]
+    reach = max(1, round(shift * min(height, width)))
+    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    top, left = rng.integers(0, 2 * reach + 1, 2)
+    return padded[top : top + height, left : left + width]

@@ -1,0 +1,123 @@
+"""`lineside bench`: how fast and how large each artifact is, measured on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from device_agent.console import json_option, print_json
+from device_agent.contract.errors import BudgetMissed, NotFound
+from toolkit.commands.profiles import profiles_option
+
+if TYPE_CHECKING:
+    from device_agent.contract.benchmark import BenchmarkReport
+    from profiles.schema import DeviceProfile
+    from toolkit.runs import Run
+
+
+@click.command("bench")
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--for", "profile_id", metavar="PROFILE", help="Show the budgets of this profile beside.")
+@click.option("--artifact", "names", multiple=True, help="Only this one, such as litert-int8; can be repeated.")
+@click.option("--quick", is_flag=True, help="Measure each for 1 s instead of 10.")
+@click.option("--threads", type=click.IntRange(1, 64), help="[default: those of the profile, else 1]")
+@click.option("--max-p50-ms", type=float, help="End with exit code 3 if an artifact's p50 is over this.")
+@profiles_option
+@json_option
+def bench(
+    run_dir: Path,
+    profile_id: str | None,
+    names: tuple[str, ...],
+    quick: bool,
+    threads: int | None,
+    max_p50_ms: float | None,
+    profiles_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the artifacts of RUN on this machine, each in a process of its own.
+
+    Ends with exit code 3 when --max-p50-ms, or a budget of a profile that stands for this machine (generic-x86-64), is
+    missed. Budgets of other boards are only shown: what is measured here says nothing about them.
+
+    \b
+    Example: lineside bench runs/steel --for raspberry-pi-4 --quick
+    """
+    from profiles.registry import load
+    from toolkit.artifacts import open_artifact, open_artifacts
+    from toolkit.benchmark import bench_artifact
+    from toolkit.runs import open_run
+
+    profile = load(profile_id, profiles_dir) if profile_id else None
+    run = open_run(run_dir)
+    wanted = [open_artifact(run, name) for name in names] or open_artifacts(run)
+    chosen = [one.name for one in wanted if names or profile is None or one.name in profile.artifacts]
+    if not chosen:
+        raise NotFound(f"{run.dir}: no artifact of {profile_id}; lineside convert {run.dir} --for {profile_id}")
+    if threads is None:
+        threads = profile.threads if profile and profile.this_machine else 1
+    reports = {}
+    for name in chosen:
+        click.echo(f"{name}: measuring ...", err=True)
+        reports[name] = bench_artifact(run, name, threads=threads, quick=quick)
+    if as_json:
+        print_json(reports)
+    else:
+        _print(run, reports, profile)
+    _judge(reports, profile, max_p50_ms)
+
+
+def _judge(reports: dict[str, BenchmarkReport], profile: DeviceProfile | None, max_p50_ms: float | None) -> None:
+    from device_agent.contract.manifest import RunSection
+    from toolkit.benchmark import find_misses
+
+    asked = RunSection(latency_p50_ms=max_p50_ms)
+    misses = [miss for name, report in reports.items() for miss in find_misses(name, report, asked)]
+    if profile is not None and profile.this_machine:
+        misses += [miss for name, report in reports.items() for miss in find_misses(name, report, profile.run)]
+    if misses:
+        said = [f"{one.artifact} {one.figure} {one.measured:.4g} > {one.budget:g} {one.unit}" for one in misses]
+        raise BudgetMissed(f"over budget: {'; '.join(said)}")
+
+
+def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from toolkit.evaluation import read_evaluation
+
+    device = next(iter(reports.values())).device
+    table = Table(title=f"measured on this machine: {device}", title_justify="left")
+    columns = ("p50 ms", "p99 ms", "CPU p50 ms", "preprocess ms", "load ms", "RSS MiB", "size MiB", "accuracy")
+    table.add_column("artifact")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, report in reports.items():
+        evaluation = read_evaluation(run, name)
+        table.add_row(
+            name if report.valid else f"{name} (disturbed)",
+            f"{report.p50_ms:.3f}",
+            f"{report.p99_ms:.3f}",
+            _figure(report.cpu_p50_ms, 3),
+            _figure(report.preprocess_p50_ms, 3),
+            _figure(report.load_ms, 0),
+            _figure(report.rss_peak_mib, 0),
+            f"{report.size_mib:.2f}",
+            _figure(evaluation.accuracy if evaluation else None, 3),
+        )
+    if profile is not None:
+        budgets = profile.run
+        row = [budgets.latency_p50_ms, None, None, None, None, budgets.rss_mib, budgets.size_mib, None]
+        table.add_section()
+        table.add_row(f"budget of {profile.id}", *(f"{value:g}" if value is not None else "" for value in row))
+    Console().print(table)
+    if profile is not None and not profile.this_machine:
+        click.echo(f"measured on this machine, not on the board: no verdict on {profile.name}")
+    for name, report in reports.items():
+        for flag in report.flags:
+            click.echo(f"{name}: {flag}", err=True)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,211 @@
+"""A data set: labelled image files in a folder per class, or named by a manifest.csv; and their pixels.
+
+manifest.csv has the columns file, class (or label), and may have group (or part) and split (train, val, test); other
+columns are kept. Images of one group show the same part and never stand on two sides of a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent import preprocess
+from device_agent.contract.errors import BadInput, NotFound
+from device_agent.contract.manifest import InputSpec, Label
+from device_agent.frames.picture import SUFFIXES, read_picture
+from toolkit.listing import Listing, list_folders, list_manifest
+
+Role = Literal["good", "defect"]
+Progress = Callable[[int, int], None]  # done, total
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MANIFEST = "manifest.csv"
+_GOOD_NAMES = frozenset({"good", "ok", "normal", "no_defect"})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Image files and what is known about them; all sequences but `names` and `roles` have one entry an image.
+
+    `files` are relative to `dir`, with forward slashes; `labels` (n,) int64 index `names`; `groups` (n,) str;
+    `splits` (n,) of "train", "val", "test", or None; `columns` are the other columns of the manifest.
+    """
+
+    dir: Path
+    files: list[str]
+    labels: NDArray[np.int64]
+    names: list[str]
+    roles: list[Role]
+    groups: NDArray[np.str_]
+    splits: NDArray[np.str_] | None = None
+    columns: dict[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def label_list(self) -> list[Label]:
+        """The classes as the bundle names them, in the order of `labels`."""
+        return [Label(name, role) for name, role in zip(self.names, self.roles, strict=True)]
+
+    def counts(self) -> NDArray[np.int64]:
+        """Images of each class: (classes,) int64."""
+        return np.bincount(self.labels, minlength=len(self.names))
+
+    def sha256(self, progress: Progress | None = None) -> str:
+        """Digest of every file's bytes with its name, class and group; the order of the files does not matter."""
+        contents = _each(lambda file: hashlib.sha256(_bytes(self.dir / file)).hexdigest(), self.files, progress)
+        lines = [
+            "\0".join((file, self.names[label], str(group), content))
+            for file, label, group, content in zip(self.files, self.labels, self.groups, contents, strict=True)
+        ]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def open_dataset(path: str | Path, *, join: bool = True, progress: Progress | None = None) -> Dataset:
+    """The data set in a folder, files in alphabetical order or in that of manifest.csv, classes in alphabetical order.
+
+    Without groups in the manifest each file is a group of its own; with `join`, images of equal pixels then share one
+    (this decodes every image once).
+
+    Raises:
+        NotFound: no such folder.
+        BadInput: no image, fewer than two classes, a manifest that does not fit, with `join` a damaged image.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise NotFound(f"{folder}: no such folder; draw one with: lineside data synth {folder}")
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: is a file; a data set is a folder with one folder per class, or with {MANIFEST}")
+    manifest = folder / MANIFEST
+    listing = list_manifest(manifest) if manifest.exists() else list_folders(folder, SUFFIXES)
+    names = sorted(set(listing.classes))
+    if len(names) < 2:
+        raise BadInput(f"{folder}: all images are of one class, {names[0]!r}; at least two are needed")
+    dataset = Dataset(
+        dir=folder,
+        files=listing.files,
+        labels=np.array([names.index(name) for name in listing.classes], np.int64),
+        names=names,
+        roles=_roles(folder, names),
+        groups=_groups(listing),
+        splits=None if listing.splits is None else np.array(listing.splits),
+        columns=listing.columns,
+    )
+    return dataset if listing.groups is not None or not join else _joined(dataset, progress)
+
+
+def load(
+    dataset: Dataset, spec: InputSpec, rows: Sequence[int] | NDArray[np.integer], progress: Progress | None = None
+) -> NDArray[np.uint8]:
+    """The images of `rows` as the device sees them: (n, height, width, channels) uint8, in the order of `rows`.
+
+    Raises:
+        BadInput: images that are damaged, too large or unreadable: the first by name, and how many.
+    """
+    out = np.empty((len(rows), spec.height, spec.width, spec.channels), np.uint8)
+
+    def fit(place: int) -> None:
+        out[place] = preprocess.fit(read_picture(dataset.dir / dataset.files[rows[place]]), spec)
+
+    _all_good(dataset, _each(_attempt(fit), range(len(rows)), progress))
+    return out
+
+
+def damaged(dataset: Dataset, progress: Progress | None = None) -> list[str]:
+    """What is wrong with each image that cannot be read, one sentence each; empty for a sound data set."""
+    results = _each(_attempt(lambda file: read_picture(dataset.dir / file).shape), dataset.files, progress)
+    return [str(result) for result in results if isinstance(result, BadInput)]
+
+
+def _roles(folder: Path, names: list[str]) -> list[Role]:
+    """Roles by name, overridden by labels.json {"class": "good" or "defect"}."""
+    path = folder / "labels.json"
+    given: dict[str, Role] = {}
+    if path.exists():
+        try:
+            given = msgspec.json.decode(_bytes(path), type=dict[str, Role])
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise BadInput(f'{path}: must be like {{"class": "good"}}: {str(error).lower()}') from error
+        unknown = sorted(given.keys() - set(names))
+        if unknown:
+            raise BadInput(f"{path}: no class {unknown[0]!r}; the classes are {', '.join(names)}")
+    return [given.get(name, "good" if name.lower() in _GOOD_NAMES else "defect") for name in names]
+
+
+def _groups(listing: Listing) -> NDArray[np.str_]:
+    own = [file.rpartition(".")[0] or file for file in listing.files]
+    return np.array([group or stem for group, stem in zip(listing.groups or own, own, strict=True)])
+
+
+def _joined(dataset: Dataset, progress: Progress | None) -> Dataset:
+    """Groups that have an image with equal pixels become one, named after the first."""
+    results = _each(_attempt(lambda file: _pixel_digest(dataset.dir / file)), dataset.files, progress)
+    joined = {str(group): str(group) for group in dataset.groups}
+
+    def first_of(group: str) -> str:
+        while joined[group] != group:
+            group = joined[group]
+        return group
+
+    seen: dict[bytes, str] = {}
+    for group, digest in zip(dataset.groups, _all_good(dataset, results), strict=True):
+        joined[first_of(str(group))] = first_of(seen.setdefault(digest, str(group)))
+    return replace(dataset, groups=np.array([first_of(str(group)) for group in dataset.groups]))
+
+
+def _pixel_digest(path: Path) -> bytes:
+    picture = read_picture(path)
+    return hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).digest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _each(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None) -> list[Result]:
+    """`work` of every item, in order, on all cores: OpenCV and hashlib let other threads run."""
+    results = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, result in enumerate(pool.map(work, items), 1):
+            results.append(result)
+            if progress is not None:
+                progress(done, len(items))
+    return results
+
+
+def _attempt(work: Callable[[Item], Result]) -> Callable[[Item], Result | BadInput]:
+    """`work` that gives back a BadInput in place of raising it, so that all of them can be counted."""
+
+    def attempt(item: Item) -> Result | BadInput:
+        try:
+            return work(item)
+        except BadInput as error:
+            return error
+
+    return attempt
+
+
+def _all_good(dataset: Dataset, results: Sequence[Result | BadInput]) -> list[Result]:
+    """The results, or one error for all that failed."""
+    problems = [result for result in results if isinstance(result, BadInput)]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise BadInput(
+            f"{problems[0]} ({len(problems)} of {len(results)} images cannot be read; "
+            f"lineside data check {dataset.dir} lists them)"
+        )
+    return [result for result in results if not isinstance(result, BadInput)]

@@ -1,0 +1,132 @@
+"""Which files a data set has and what is said about each, from a manifest.csv or from folders; no file is decoded."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from device_agent.contract.errors import BadInput
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One entry an image: file relative to the folder, class, group and split (None where nothing is said; a group may
+    be empty), and the other columns."""
+
+    files: list[str]
+    classes: list[str]
+    groups: list[str] | None = None
+    splits: list[str] | None = None
+    columns: dict[str, list[str]] = field(default_factory=dict)
+
+
+def list_folders(folder: Path, suffixes: Iterable[str]) -> Listing:
+    """Images in one sub-folder per class, and in folders below it, in alphabetical order; hidden ones are passed over.
+
+    Raises:
+        BadInput: no class folder, one without images, or one that cannot be read.
+    """
+    known = frozenset(suffixes)
+    formats = ", ".join(sorted(suffix[1:] for suffix in known))
+    files: list[str] = []
+    classes: list[str] = []
+    for name in (entry.name for entry in _entries(folder) if entry.is_dir()):
+        found = [path for path in _walk(folder / name) if path.suffix.lower() in known]
+        if not found:
+            raise BadInput(f"{folder / name}: no image in this class folder ({formats})")
+        files += [path.relative_to(folder).as_posix() for path in found]
+        classes += [name] * len(found)
+    if not files:
+        raise BadInput(
+            f"{folder}: no image there; a data set is a folder with one folder of images per class ({formats})"
+        )
+    return Listing(files, classes)
+
+
+def list_manifest(path: Path) -> Listing:
+    """What manifest.csv says, in its order.
+
+    Raises:
+        BadInput: not a table, no column for file or class, a file that does not exist, stands twice or lies outside the
+            folder, a split of another name or only for some images.
+    """
+    columns = _read_table(path)
+    files = _take_needed(columns, path, "file")
+    classes = _take_needed(columns, path, "class", "label")
+    groups = _take(columns, "group", "part")
+    splits = _take(columns, "split")
+    _check_files(path, files)
+    if "" in classes:
+        raise BadInput(f"{path}: line {classes.index('') + 2} has no class")
+    if splits is not None and not any(splits):
+        splits = None
+    for line, split in enumerate(splits or [], 2):
+        if split not in SPLITS:
+            raise BadInput(f"{path}: line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}")
+    return Listing(files, classes, groups if groups and any(groups) else None, splits, columns)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _walk(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for entry in _entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            found += _walk(folder / entry.name)
+        elif entry.is_file():
+            found.append(folder / entry.name)
+    return found
+
+
+def _read_table(path: Path) -> dict[str, list[str]]:
+    """The columns of a csv file by name, at least one line long."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as text:
+            lines = [line for line in csv.reader(text, strict=True) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(f"{path}: cannot be read as a csv file in utf-8: {reason.lower()}") from error
+    if len(lines) < 2:
+        raise BadInput(f"{path}: no image is listed")
+    header = [name.strip() for name in lines[0]]
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(header):
+            raise BadInput(f"{path}: line {number} has {len(line)} fields, the header {len(header)}")
+    return {name: [line[place].strip() for line in lines[1:]] for place, name in enumerate(header)}
+
+
+def _take(columns: dict[str, list[str]], *names: str) -> list[str] | None:
+    """The first of the named columns that is there, taken out."""
+    return next((columns.pop(name) for name in names if name in columns), None)
+
+
+def _take_needed(columns: dict[str, list[str]], path: Path, *names: str) -> list[str]:
+    header = ", ".join(columns)
+    column = _take(columns, *names)
+    if column is None:
+        raise BadInput(f"{path}: no column {' or '.join(names)}; it has {header}")
+    return column
+
+
+def _check_files(path: Path, files: list[str]) -> None:
+    for file in files:
+        parts = PurePosixPath(file)
+        if not file or parts.is_absolute() or ".." in parts.parts:
+            raise BadInput(f"{path}: file {file!r} must be a path within the folder")
+    if len(set(files)) < len(files):
+        twice = next(file for place, file in enumerate(files) if file in files[:place])
+        raise BadInput(f"{path}: {twice} is listed twice")
+    missing = [file for file in files if not (path.parent / file).is_file()]
+    if missing:
+        raise BadInput(f"{path}: {len(missing)} of {len(files)} files do not exist, first {missing[0]}")

@@ -1,0 +1,209 @@
+"""The run folder: what a training left behind, and how every later step finds it.
+
+RUN/run.json        RunRecord; status "trained" is written last, after everything else is there
+RUN/model.keras     input "image" float32 (n, S, S, 3) in [-1, 1], output logits float32 (n, classes)
+RUN/split.csv       file, class, group, split of every image that was there
+RUN/history.csv, curves.png, confusion.png, metrics.json
+RUN/checkpoint/     the last whole epoch, while training
+RUN/artifacts/<runtime>-<precision>/, RUN/evaluation/<runtime>-<precision>.json    from the later steps
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.contract.codec import check_document_schema
+from device_agent.contract.errors import BadInput, NotFound
+from device_agent.contract.files import write_whole
+from device_agent.contract.manifest import InputSpec, Label
+
+if TYPE_CHECKING:
+    from toolkit.images import Dataset
+
+RUN_SCHEMA = "1.0"
+SPLITS = ("train", "val", "test")
+Images = NDArray[np.uint8]
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_sha256` the digest of every image,
+    class and group in it, `recipe` all that the training was asked for, `packages` the versions that it ran with,
+    `prevalence` the share of each class on the line, if stated. `metrics` are in [0, 1], measured on the validation
+    images by Keras."""
+
+    schema: str = RUN_SCHEMA
+    status: Literal["training", "trained"]
+    name: str
+    labels: list[Label]
+    input: InputSpec
+    family: str
+    alpha: float
+    seed: int
+    data: str
+    data_sha256: str
+    recipe: dict[str, Any]
+    packages: dict[str, str] = {}
+    prevalence: list[float] | None = None
+    metrics: dict[str, float] = {}
+
+
+class _Head(msgspec.Struct):
+    schema: str
+
+
+class Run:
+    """A run folder that is open for reading: its record, its data set and the images of each split."""
+
+    def __init__(self, folder: Path, record: RunRecord) -> None:
+        self.dir = folder
+        self.record = record
+
+    @property
+    def labels(self) -> list[Label]:
+        """Classes in the order of the logits."""
+        return self.record.labels
+
+    @property
+    def model_path(self) -> Path:
+        """The Keras model."""
+        return self.dir / "model.keras"
+
+    def artifact_dir(self, name: str) -> Path:
+        """Folder of one artifact, such as "litert-int8"; it may not be there yet."""
+        return self.dir / "artifacts" / name
+
+    def artifacts(self) -> list[str]:
+        """Names of the artifacts that are complete, in alphabetical order."""
+        return sorted(path.parent.name for path in self.dir.glob("artifacts/*/artifact.json"))
+
+    def dataset(self) -> Dataset:
+        """The data set that the run was trained on.
+
+        Raises:
+            NotFound: the folder is gone.
+            BadInput: its classes are no longer those of the model.
+        """
+        return self._dataset
+
+    @functools.cached_property
+    def _dataset(self) -> Dataset:
+        from toolkit.images import open_dataset
+
+        dataset = open_dataset(Path(self.record.data))
+        names = [label.name for label in self.labels]
+        if list(dataset.names) != names:
+            raise BadInput(
+                f"{self.record.data}: classes are {', '.join(dataset.names)}, the run has {', '.join(names)}"
+            )
+        return dataset
+
+    @functools.cached_property
+    def _split_of(self) -> dict[str, str]:
+        return read_split(self.dir / "split.csv")
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Indices into the data set of the images in "train", "val" or "test"; images added since are in none.
+
+        Raises:
+            BadInput: an image of that split is gone.
+        """
+        if split not in SPLITS:
+            raise BadInput(f"no split {split!r}; known are {', '.join(SPLITS)}")
+        row_of = {str(file): row for row, file in enumerate(self.dataset().files)}
+        wanted = [file for file, name in self._split_of.items() if name == split]
+        gone = [file for file in wanted if file not in row_of]
+        if gone:
+            raise BadInput(f"{self.record.data}: {len(gone)} images of the {split} split are gone, first {gone[0]}")
+        return np.array(sorted(row_of[file] for file in wanted), np.int64)
+
+    def images(self, split: str) -> tuple[Images, NDArray[np.int64]]:
+        """Images (n, h, w, channels) uint8 as the device's preprocessing gives them, and labels (n,)."""
+        from toolkit.images import load
+
+        dataset, rows = self.dataset(), self.rows(split)
+        return load(dataset, self.record.input, rows), np.asarray(dataset.labels, np.int64)[rows]
+
+    def golden(self, count: int = 16) -> Images:
+        """Up to `count` validation images (n, h, w, channels) uint8, the classes in turn, the same ones every time."""
+        from toolkit.images import load
+
+        dataset, rows = self.dataset(), self.rows("val")
+        labels = np.asarray(dataset.labels)[rows]
+        order = np.argsort([np.sum(labels[:row] == labels[row]) for row in range(len(rows))], kind="stable")
+        return load(dataset, self.record.input, rows[order[:count]])
+
+    def model(self) -> Any:
+        """The Keras model, loaded now (imports TensorFlow)."""
+        from toolkit.models import load_model
+
+        return load_model(self.model_path)
+
+
+def open_run(path: str | Path, *, finished: bool = True) -> Run:
+    """The run in folder `path`; with `finished`, one whose training has not ended is refused.
+
+    Raises:
+        NotFound: no run there.
+        BadInput: run.json is damaged, or the training is not finished.
+        UnknownSchema: written by a later major version.
+    """
+    folder = Path(path)
+    record = read_record(folder)
+    if record is None:
+        raise NotFound(f"{folder}: no run.json there; train one with: lineside train DATA --out {folder}")
+    if finished and record.status != "trained":
+        raise BadInput(f"{folder}: its training is not finished; the same lineside train command goes on with it")
+    return Run(folder, record)
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """run.json of a folder, None where there is none."""
+    path = folder / "run.json"
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    try:
+        check_document_schema(msgspec.json.decode(text, type=_Head).schema, where=str(path), reads=RUN_SCHEMA)
+        return msgspec.json.decode(text, type=RunRecord)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise BadInput(f"{path}: {str(error).lower()}") from error
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write run.json wholly or not at all."""
+    text = msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=2)
+    write_whole(folder / "run.json", text + b"\n")
+
+
+def write_split(path: Path, dataset: Dataset, split: NDArray[Any]) -> None:
+    """Write split.csv: one line an image, in the order of the data set; `split` (n,) of names."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["file", "class", "group", "split"])
+    for file, label, group, name in zip(dataset.files, dataset.labels, dataset.groups, split, strict=True):
+        table.writerow([str(file), dataset.names[label], group, name])
+    write_whole(path, out.getvalue())
+
+
+def read_split(path: Path) -> dict[str, str]:
+    """Split of each file, in the order of split.csv.
+
+    Raises:
+        BadInput: missing or without the columns "file" and "split".
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            return {line["file"]: line["split"] for line in csv.DictReader(lines)}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: no table of files and splits; train again with --fresh") from error

@@ -1,0 +1,74 @@
+"""A look over a data set: its classes, groups and split, and every image that cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from device_agent.contract.errors import BadInput
+from toolkit.images import Progress, damaged, open_dataset
+from toolkit.listing import SPLITS
+from toolkit.splits import split
+
+
+class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One class: images, groups (parts), and images in each split."""
+
+    name: str
+    role: str
+    images: int
+    groups: int
+    splits: dict[str, int]
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a data set holds; `split_by` is "by the manifest", "by seed N" or "not possible"; problems in sentences."""
+
+    path: str
+    sha256: str
+    images: int
+    groups: int
+    split_by: str
+    classes: list[ClassRow]
+    problems: list[str]
+
+
+def survey(path: str | Path, *, seed: int = 0, progress: Progress | None = None) -> Survey:
+    """Open, read every image and split, collecting what is wrong.
+
+    Raises:
+        NotFound: no such folder.
+        BadInput: no data set, see `images.open_dataset`.
+    """
+    dataset = open_dataset(path, join=False)
+    problems = damaged(dataset, progress)
+    if not problems:
+        dataset = open_dataset(path)
+    sides = np.full(len(dataset), "", "<U5")
+    split_by = "by the manifest" if dataset.splits is not None else f"by seed {seed}"
+    try:
+        sides = split(dataset, seed)
+    except BadInput as error:
+        split_by = "not possible"
+        problems.append(str(error))
+    rows = [
+        ClassRow(
+            name=name,
+            role=role,
+            images=int((mine := dataset.labels == label).sum()),
+            groups=len(np.unique(dataset.groups[mine])),
+            splits={side: int((mine & (sides == side)).sum()) for side in SPLITS},
+        )
+        for label, (name, role) in enumerate(zip(dataset.names, dataset.roles, strict=True))
+    ]
+    return Survey(
+        path=str(path),
+        sha256="" if problems else dataset.sha256(),
+        images=len(dataset),
+        groups=len(np.unique(dataset.groups)),
+        split_by=split_by,
+        classes=rows,
+        problems=problems,
+    )
