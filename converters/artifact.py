@@ -24,8 +24,8 @@ RECORD = "artifact.json"
 class ArtifactRecord(msgspec.Struct, frozen=True, kw_only=True):
     """artifact.json. `files` lie beside it, the first is the one that the runtime opens; `sha256` are theirs.
 
-    `source_sha256` is the digest of the Keras model's file and `recipe` the converters' version: when either is another,
-    the artifact is out of date. `seconds` is what the conversion took, the gate not counted.
+    `source_sha256` is the digest of the Keras model's file and `recipe` the converters' version: when either is
+    another, the artifact is out of date. `seconds` is what the conversion took, the gate not counted.
     """
 
     schema: str = SCHEMA

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from device_agent.contract.errors import LinesideError
 
@@ -27,7 +27,8 @@ def held_back() -> Iterator[None]:
         os.dup2(sink.fileno(), 2)
         show = True
         try:
-            yield
+            with open(sink.fileno(), "w", closefd=False) as text, redirect_stdout(text), redirect_stderr(text):
+                yield
             show = False
         except (LinesideError, OSError, KeyboardInterrupt):
             show = False

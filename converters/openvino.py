@@ -16,8 +16,15 @@ from device_agent.contract.optional import require
 
 
 def write_fp16(export: Export, folder: Path) -> list[Path]:
-    """model.xml and model.bin with the weights in fp16; the CPU computes in float32."""
-    return _save(_float_model(export), folder, compress_to_fp16=True)
+    """model.xml and model.bin with the weights in fp16; the CPU computes in float32.
+
+    Depthwise kernels, 2 % of the bytes, stay float32. They difference neighbouring pixels: where large weights cancel,
+    the rounding of each is left over, and in MobileNetV2's first block that alone moved the logits by 3 % of their
+    spread.
+    """
+    model = _float_model(export)
+    _halve(model)
+    return _save(model, folder)
 
 
 def write_int8(export: Export, folder: Path) -> list[Path]:
@@ -35,9 +42,9 @@ def write_int8(export: Export, folder: Path) -> list[Path]:
             activations_range_estimator_params=minmax, weights_range_estimator_params=minmax
         ),
     )
-    files = _save(model, folder, compress_to_fp16=False)
+    files = _save(model, folder)
     _add_bias(model, measure_shift(export, "openvino", files[0]))
-    return _save(model, folder, compress_to_fp16=False)
+    return _save(model, folder)
 
 
 def _float_model(export: Export) -> Any:
@@ -51,11 +58,24 @@ def _float_model(export: Export) -> Any:
     return model
 
 
-def _save(model: Any, folder: Path, *, compress_to_fp16: bool) -> list[Path]:
+def _halve(model: Any) -> None:
+    """Store the weights of full convolutions and matrix products as fp16, each followed by a conversion to float32."""
+    ov = require("openvino", extra="toolkit")
+    opset = require("openvino.opset13", extra="toolkit")
+    for node in model.get_ops():
+        if node.get_type_name() not in ("Convolution", "MatMul"):
+            continue
+        weights = node.input(1).get_source_output()
+        if weights.get_node().get_type_name() == "Constant" and weights.get_element_type() == ov.Type.f32:
+            half = opset.constant(weights.get_node().data.astype(np.float16))
+            node.input(1).replace_source_output(opset.convert(half, "f32").output(0))
+
+
+def _save(model: Any, folder: Path) -> list[Path]:
     ov = require("openvino", extra="toolkit")
     path = folder / "model.xml"
     try:
-        ov.save_model(model, str(path), compress_to_fp16=compress_to_fp16)
+        ov.save_model(model, str(path), compress_to_fp16=False)
     except RuntimeError as error:
         raise NotWritable(f"{path}: OpenVINO cannot write it: {str(error).strip().splitlines()[-1]}") from error
     return [path, path.with_suffix(".bin")]

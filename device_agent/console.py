@@ -12,6 +12,9 @@ import msgspec
 
 from device_agent.contract.errors import LinesideError
 
+_OWN = {"device_agent", "profiles", "converters", "toolkit", "fleet"}
+_EXTRAS = {"lineside": "toolkit", "lineside-agent": "agent-litert,camera", "lineside-fleet": "fleet"}
+
 
 class LazyGroup(click.Group):
     """A group whose commands are named as "module:function" and imported when they are called or listed."""
@@ -36,7 +39,8 @@ class LazyGroup(click.Group):
 def run(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
     """Run a command line to its exit code: 0 good, 1 to 7 as in `errors`, 2 usage, 130 interrupted.
 
-    A LinesideError is printed as one line on stderr; any other exception is a bug and keeps its traceback.
+    A LinesideError is printed as one line on stderr, and so is a package that an extra would have brought; any other
+    exception is a bug and keeps its traceback.
     """
     try:
         result = command.main(args=arguments, standalone_mode=False)
@@ -48,6 +52,14 @@ def run(command: click.Command, arguments: list[str] | None = None) -> NoReturn:
     except LinesideError as error:
         click.echo(f"{command.name}: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _OWN or command.name not in _EXTRAS:
+            raise
+        click.echo(
+            f'{command.name}: {missing} is not installed: pip install "lineside[{_EXTRAS[command.name]}]"', err=True
+        )
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{command.name}: interrupted", err=True)
         sys.exit(130)

@@ -84,11 +84,13 @@ class Link:
         start(client, self._broker)
 
     def give_up(self) -> None:
-        """End an attempt that was not answered. Some brokers do not even hang up at a version that they do not speak."""
-        self._doubt_protocol(self._attempt)
-        client, self._client, self._attempt = self._client, None, self._attempt + 1
+        """End an attempt that was not answered. Some brokers do not even hang up at a version they do not speak."""
+        client, self._client = self._client, None
         if client is not None:
+            if client.socket() is not None:
+                self._doubt_protocol(self._attempt)
             client.disconnect()
+        self._attempt += 1
 
     def publish(
         self, kind: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int | None = None

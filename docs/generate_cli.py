@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
 from device_agent.cli import cli as agent
 from fleet.cli import cli as fleet
-
 from toolkit.cli import cli as workstation
 
 PAGE = Path(__file__).with_name("cli.md")

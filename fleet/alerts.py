@@ -57,7 +57,9 @@ class AlertBook:
         """What the new readings of the devices `judged` change; `readings` are the last of all devices."""
         members: dict[Group, list[Reading]] = defaultdict(list)
         concerned = {device for alert in self.open.values() for device in alert.devices}
-        suspects = {name for name in judged if name in concerned or readings[name].stirring or _severity(readings[name])}
+        suspects = {
+            name for name in judged if name in concerned or readings[name].stirring or _severity(readings[name])
+        }
         if not suspects:
             return []
         touched = {self._registry.get(device).group for device in suspects}
@@ -209,6 +211,11 @@ class AlertBook:
         )
 
     def _put(self, alert: Alert, what: str) -> Change:
+        known = self.open.get(alert.id)
+        paged_ms = known.paged_ms if known else None
+        if paged_ms is None and not _worse("page", alert.severity):
+            paged_ms = alert.updated_ms
+        alert = msgspec.structs.replace(alert, paged_ms=paged_ms)
         self.open[alert.id] = alert
         return Change(alert, what)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from fleet.ingest import Ingest
 from fleet.link import Broker, Link
 from fleet.service import Announce, Monitor
 from fleet.store import one_writer, open_store
+
+FREE_S = 1.0
 
 
 class Page(NamedTuple):
@@ -59,21 +62,25 @@ def run_monitor(
 
 
 def listen(page: Page) -> socket.socket:
-    """A socket that listens for the page.
+    """A socket that listens for the page. That of a monitor that was killed just now frees its port within `FREE_S`.
 
     Raises:
         BadInput: the port is taken, or the address is none of this machine.
     """
-    try:
-        family = socket.getaddrinfo(page.host, page.port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(page)
-        listener.listen(128)
-    except OSError as error:
-        cause = (error.strerror or str(error)).lower()
-        raise BadInput(f"page: cannot listen on {page.host}:{page.port}: {cause}; give another --port, or 0") from None
-    return listener
+    end = time.monotonic() + FREE_S
+    while True:
+        try:
+            family = socket.getaddrinfo(page.host, page.port, type=socket.SOCK_STREAM)[0][0]
+            listener = socket.create_server((page.host, page.port), family=family, backlog=128)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < end:
+                time.sleep(0.05)
+                continue
+            cause = (error.strerror or str(error)).lower().split(" (while")[0]
+            raise BadInput(
+                f"page: cannot listen on {page.host}:{page.port}: {cause}; give another --port, or 0"
+            ) from None
+        return listener
 
 
 @contextmanager

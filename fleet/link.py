@@ -76,7 +76,7 @@ class Link:
         self.arrived = threading.Event()
         self.connections = 0
         self._protocol = MQTTProtocolVersion.MQTTv5
-        self._refused = False
+        self._refused, self._answered = False, False
         self._asked_ms: int | None = None
         self._silent = False
         self._client = self._make()
@@ -144,7 +144,8 @@ class Link:
         self._asked_ms = None
         if code.is_failure:
             self._refused = "protocol version" in str(code).lower()
-            if not self._refused and not self._silent:
+            self._answered = not self._refused
+            if self._answered and not self._silent:
                 self._say(f"{self._broker}: the broker refused the connection: {str(code).lower()}; trying again")
                 self._silent = True
             return
@@ -160,7 +161,7 @@ class Link:
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if not self.connections:
-            self._refused = True
+            self._refused = not self._answered
         elif code.is_failure and not self._silent:
             self._silent = True
             self._say(f"{self._broker}: connection lost ({str(code).lower()}); trying again")

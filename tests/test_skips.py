@@ -39,7 +39,12 @@ def run(tmp_path):
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("LINESIDE", "PYTEST"))}
         command = [sys.executable, "-m", "pytest", "-p", "skips", "-p", "no:cacheprovider", *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env={**clean, **environment}, capture_output=True, text=True, timeout=60
+            command,
+            cwd=tmp_path,
+            env={**clean, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     return run

@@ -33,7 +33,8 @@ def vary(images: Images, rng: np.random.Generator, *, shift: float = 0.06, light
         return out
     gain = rng.uniform(1 - light, 1 + light, (len(images), 1, 1, 1)).astype(np.float32)
     lift = rng.uniform(-light, light, (len(images), 1, 1, 1)).astype(np.float32) * 128
-    return np.clip(np.rint((out - np.float32(128)) * gain + 128 + lift), 0, 255).astype(np.uint8)
+    lit = np.rint((out - np.float32(128)) * gain + 128 + lift)
+    return np.asarray(np.clip(lit, 0, 255), np.uint8)
 
 
 def _sign(rng: np.random.Generator) -> int:

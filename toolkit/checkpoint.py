@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -73,6 +74,6 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
                 for part in ("weights", "optimizer", "best")
             }
             history = msgspec.json.decode(file["history"].tobytes(), type=list[Epoch])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: the checkpoint is damaged; start over with --fresh") from error
     return Checkpoint(history=history, **parts)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
+from toolkit.metrics import balanced_loss
 from toolkit.splits import folds
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
@@ -28,7 +29,7 @@ class Probe(NamedTuple):
     scores: dict[float, float]
 
 
-def fit_probe(views: list[Features], labels: NDArray[np.integer], groups: NDArray[np.str_], *, seed: int) -> Probe:
+def fit_probe(views: list[Features], labels: NDArray[np.int64], groups: NDArray[np.str_], *, seed: int) -> Probe:
     """The probe, fitted to all views; its strength is chosen on three inner folds over groups.
 
     Args:
@@ -49,29 +50,29 @@ def fit_probe(views: list[Features], labels: NDArray[np.integer], groups: NDArra
 
 
 def _strengths(
-    features: Features, labels: NDArray[np.integer], groups: NDArray[np.str_], seed: int
+    features: Features, labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
 ) -> dict[float, float]:
     """Balanced log-loss of each strength on held-out groups; none where a class has too few groups to hold one out."""
-    fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    present = np.unique(labels)
+    fewest = min(len(np.unique(groups[labels == label])) for label in present)
     if fewest < 2:
         return {}
     fold = folds(labels, groups, min(3, fewest), seed)
-    loss = dict.fromkeys(STRENGTHS, 0.0)
-    share = np.bincount(labels)[labels]
-    for held in np.unique(fold):
-        out = fold == held
-        if len(np.unique(labels[~out])) < len(np.unique(labels)):
-            return {}
-        for strength in STRENGTHS:
-            kernel, bias = _regress(features[~out], labels[~out], strength)
-            logits = (features[out] @ kernel + bias).astype(np.float64)
-            logits -= logits.max(axis=1, keepdims=True)
-            surprise = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), labels[out]]
-            loss[strength] += float(np.sum(surprise / share[out]))
-    return {strength: total / len(np.unique(labels)) for strength, total in loss.items()}
+    if any(set(labels[fold != held]) != set(present) for held in np.unique(fold)):
+        return {}
+    losses = {}
+    for strength in STRENGTHS:
+        logits = np.empty((len(labels), len(present)))
+        for held in np.unique(fold):
+            kernel, bias = _regress(features[fold != held], labels[fold != held], strength)
+            logits[fold == held] = features[fold == held] @ kernel + bias
+        losses[strength] = balanced_loss(logits, labels)
+    return losses
 
 
-def _regress(features: Features, labels: NDArray[np.integer], strength: float) -> tuple[NDArray, NDArray]:
+def _regress(
+    features: Features, labels: NDArray[np.int64], strength: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Kernel and bias on raw features; the standardisation that the fit ran under is folded into them."""
     from sklearn.linear_model import LogisticRegression
 

@@ -46,7 +46,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """The recipe as run.json holds it: plain names and numbers, one level deep."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain.pop("architecture") | plain
+        architecture: dict[str, Any] = plain.pop("architecture")
+        return architecture | plain
 
 
 def make_recipe(

@@ -11,7 +11,7 @@ from device_agent.contract.errors import BadInput
 from toolkit.images import Dataset
 from toolkit.listing import SPLITS
 
-Labels = NDArray[np.int64]
+Labels = NDArray[np.integer]
 Groups = NDArray[np.str_]
 
 
@@ -43,13 +43,12 @@ def split(dataset: Dataset, seed: int, shares: tuple[float, float, float] = (0.7
     return out
 
 
-def folds(labels: Labels, groups: Groups, k: int, seed: int) -> NDArray[np.int64]:
+def folds(labels: NDArray[np.integer], groups: Groups, k: int, seed: int) -> NDArray[np.int64]:
     """Fold 0 to k - 1 of each image: (n,) int64, stratified by class, no group in two folds.
 
     Raises:
         BadInput: more folds than groups, or a class whose images are all in one group.
     """
-    labels, groups = np.asarray(labels, dtype=np.int64), np.asarray(groups)
     most = _most_folds(labels, groups)
     if not 2 <= k <= most:
         raise BadInput(

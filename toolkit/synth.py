@@ -22,7 +22,8 @@ COLUMNS = ("file", "class", "group", "camera", "light", "product")
 
 
 class SynthRecipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What is drawn: number of images, share of defective parts, side of an image in px, photographs of each part."""
+    """What is drawn: number of images, share of defective parts, side of an image in px, photographs of each part,
+    and how clearly its defects show (1 as they come, 2 twice as strong)."""
 
     images: int = 2000
     defects: float = 0.5
@@ -31,6 +32,7 @@ class SynthRecipe(msgspec.Struct, frozen=True, kw_only=True):
     cameras: int = 2
     photos_per_part: int = 3
     product: int = 0
+    contrast: float = 1.0
 
 
 class SynthResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +62,8 @@ def plan_parts(recipe: SynthRecipe) -> list[str]:
         raise BadInput(f"share of defects must be between 0 and 1, got {recipe.defects}")
     if recipe.seed < 0:
         raise BadInput(f"seed must be 0 or more, got {recipe.seed}")
+    if not 0.1 <= recipe.contrast <= 10:
+        raise BadInput(f"contrast must be 0.1 to 10, got {recipe.contrast:g}")
     if not 0 <= recipe.product < len(FINISHES):
         raise BadInput(f"product must be 0 to {len(FINISHES) - 1}, got {recipe.product}")
     parts = -(-recipe.images // recipe.photos_per_part)
@@ -104,7 +108,7 @@ def synthesize(out: Path, recipe: SynthRecipe, *, force: bool = False, progress:
 def _photographs(recipe: SynthRecipe, part: int, kind: str) -> Iterator[tuple[list[str], bytes]]:
     """Manifest row and png file of each photograph of one part; both depend on its number and the seed alone."""
     rng = np.random.default_rng([recipe.seed, 1, part])
-    surface = make_part(rng, kind, size=recipe.size, product=recipe.product)
+    surface = make_part(rng, kind, size=recipe.size, product=recipe.product, contrast=recipe.contrast)
     first_camera = int(rng.integers(recipe.cameras))
     lamp = rng.normal(1.0, 0.07)
     group = f"p{part:06d}"

@@ -16,10 +16,10 @@ from device_agent.contract.files import write_whole
 from toolkit.augment import FLIPS, flip
 from toolkit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from toolkit.curves import plot_confusion, plot_history, write_history
-from toolkit.epochs import Examples, Unwatched, Watch, balanced_loss, judge, run_epochs
+from toolkit.epochs import Examples, Unwatched, Watch, judge, run_epochs
 from toolkit.framework import load_keras, package_versions
 from toolkit.images import Dataset, load
-from toolkit.metrics import Metrics, measure
+from toolkit.metrics import Metrics, balanced_loss, measure
 from toolkit.models import build, predict, save_model
 from toolkit.probe import fit_probe
 from toolkit.recipe import Recipe, differences

@@ -12,7 +12,8 @@ Severity = Literal["info", "warn", "page", "critical"]
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One finding. `scope` is a device id, or a site for scope_kind "site". `ratio` is rate over baseline rate with
-    its 95 % interval, `log_e` the natural log of the e-value. Times are wall-clock ms since 1970."""
+    its 95 % interval, `log_e` the natural log of the e-value,
+    `paged_ms` when it became a page or worse, None while it is none. Times are wall-clock ms since 1970."""
 
     schema: str = "1.0"
     id: str
@@ -25,6 +26,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     opened_ms: int
     onset_ms: int
     updated_ms: int
+    paged_ms: int | None = None
     text: str
     ratio: float | None = None
     ratio_low: float | None = None

@@ -52,7 +52,8 @@ def independence(phi: Floats) -> Floats:
 def phi_of_pairs(same: Floats, pairs: Floats, agree: Floats) -> Floats:
     """Over-dispersion (1 + rho) / (1 - rho) from pairs of consecutive frames: its upper limit, 1 to 99.
 
-    rho = (same / pairs - agree) / (1 - agree), plus 2 standard errors. Without any pair it is 99: unknown is taken as correlated.
+    rho = (same / pairs - agree) / (1 - agree), plus 2 standard errors with the
+    variance doubled. Without any pair it is 99: unknown is taken as correlated.
 
     Args:
         same: pairs in the same histogram cell.
@@ -60,12 +61,12 @@ def phi_of_pairs(same: Floats, pairs: Floats, agree: Floats) -> Floats:
         agree: probability that two independent frames fall in one cell, sum of squared cell shares.
 
     >>> phi_of_pairs(np.array([0.0, 260.0, 9.62e5]), np.array([0.0, 1000.0, 1e6]), np.array(0.25)).round(1).tolist()
-    [99.0, 1.1, 41.1]
+    [99.0, 1.1, 39.0]
     """
     share = (same + 1) / (pairs + 2)
     spread = np.maximum(1 - agree, 1e-3)
     rho = np.clip((share - agree) / spread, 0, 0.98)
-    noise = share * (1 - share) * (1 + rho) / (1 - rho) / np.maximum(pairs, 1e-9)
+    noise = 2 * share * (1 - share) / np.maximum(pairs, 1e-9)
     rho = np.clip(rho + 2 * np.sqrt(noise) / spread, 0, 0.98)
     return np.asarray((1 + rho) / (1 - rho))
 

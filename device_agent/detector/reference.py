@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -87,7 +88,7 @@ class Reference:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls(**{field.name: arrays[field.name] for field in fields(cls)})
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(f"reference: {len(content)} bytes that are none: {str(error).lower()}") from error
 
 
@@ -152,8 +153,9 @@ def reference_from_history(
 ) -> Reference:
     """Reference of each device from its own healthy past; 3 to 7 days serve well.
 
-    phi is the largest of 1, the dispersion of windows, that of blocks of windows, and what same-cell pairs show: minutes
-    see the correlation of frames, hours the harmless change of a line. The bound is the Wilson limit of frames / phi.
+    phi is the largest of 1, the dispersion of windows, that of blocks of windows, and what same-cell pairs show:
+    minutes see the correlation of frames, hours the harmless change of a line. The bound is the Wilson limit of
+    frames / phi.
 
     Args:
         counts: (devices, windows, cells) or (windows, cells) counts.

@@ -27,9 +27,9 @@ RUNS = "/runs"
 class StreamSet:
     """The streams of one model.
 
-    A frame stream counts frames in its cells, out of all frames. A run stream (name ending in "/runs") counts cells with
-    any frame in them, out of the changes from cell to cell: with parts that stay in view for seconds, a rare cell with
-    frames is about one part however long it stayed, so the length of its stay is no noise. Where frames are
+    A frame stream counts frames in its cells, out of all frames. A run stream (name ending in "/runs") counts cells
+    with any frame in them, out of the changes from cell to cell: with parts that stay in view for seconds, a rare cell
+    with frames is about one part however long it stayed, so the length of its stay is no noise. Where frames are
     independent and many, run streams saturate and the frame streams decide.
 
     masks: (streams, classes * 24) bool, the cells of each stream; names: "low+", "def+/runs", "def-:scratch", ...;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -20,7 +21,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `fps` paces the source (without it, each frame waits for its reader); `good` is the share of good parts; each part
     is seen in `hold` frames; from `dirt_at` on the lens is dirty with severity `dirt` 0 to 1, from `changeover_at` on
-    another product is made, from `light_at` on the lamp has the level `light` (1 is normal).
+    another product is made, from `light_at` on the lamp has the level `light` (1 is normal). `dirt_when` and
+    `changeover_when` begin the same, for ever, once a file of that name is there: somebody else chooses the moment.
     """
 
     seed: Annotated[int, Meta(ge=0)] = 0
@@ -29,7 +31,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     hold: Annotated[int, Meta(ge=1)] = 1
     dirt: Annotated[float, Meta(ge=0, le=1)] | None = None
     dirt_at: Seconds | None = None
+    dirt_when: str | None = None
     changeover_at: Seconds | None = None
+    changeover_when: str | None = None
     light: Annotated[float, Meta(gt=0, le=4)] = 1.0
     light_at: Seconds = 0.0
 
@@ -39,9 +43,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         >>> Line(dirt_at=10).dirt_now(9), Line(dirt_at=10).dirt_now(11), Line(dirt=0.2).dirt_now(0)
         (0.0, 0.6, 0.2)
         """
+        severity = DIRT if self.dirt is None else self.dirt
+        if self.dirt_when is not None:
+            return severity if Path(self.dirt_when).exists() else 0.0
         if (self.dirt is None and self.dirt_at is None) or elapsed_s < (self.dirt_at or 0.0):
             return 0.0
-        return DIRT if self.dirt is None else self.dirt
+        return severity
 
     def light_now(self, elapsed_s: float) -> float:
         """Level of the lamp."""
@@ -49,6 +56,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def changed_over(self, elapsed_s: float) -> bool:
         """Is the other product on the line?"""
+        if self.changeover_when is not None:
+            return Path(self.changeover_when).exists()
         return self.changeover_at is not None and elapsed_s >= self.changeover_at
 
 

@@ -59,8 +59,12 @@ def draw(
     return photograph(rng, make_part(rng, kind, size=size, product=product), light=light, camera=camera)
 
 
-def make_part(rng: np.random.Generator, kind: str, *, size: int = _UNIT_PX, product: int = 0) -> Field:
+def make_part(
+    rng: np.random.Generator, kind: str, *, size: int = _UNIT_PX, product: int = 0, contrast: float = 1.0
+) -> Field:
     """Reflectance of a new part: (size + 8, size + 8, 3) float32 RGB around 0.5, to be photographed at `size`.
+
+    A defect changes it by `contrast` times what it usually does; 2 makes even faint ones easy to see.
 
     Raises:
         BadInput: a kind or product that does not exist.
@@ -73,7 +77,7 @@ def make_part(rng: np.random.Generator, kind: str, *, size: int = _UNIT_PX, prod
     relief = _texture(rng, finish, side, unit) + blemishes(rng, side, unit)
     part: Field = (finish.level * np.maximum(1 + relief, 0.05))[:, :, None] * np.asarray(finish.tint, np.float32)
     if kind != "good":
-        change = DEFECTS[kind](rng, side, unit)
+        change = DEFECTS[kind](rng, side, unit) * np.float32(contrast)
         change += 1
         part *= np.maximum(change, 0.04, out=change)
     return part

@@ -16,12 +16,14 @@ GOOD = 0.99
 
 
 class SyntheticLine(Line, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A Line of product `product`, photographed at `size` px by camera number `camera`, for `frames` frames."""
+    """A Line of product `product`, photographed at `size` px by camera number `camera`, for `frames` frames; defects
+    show `contrast` times as clearly as they usually do."""
 
     size: Annotated[int, Meta(ge=32, le=1024)] = 96
     product: Annotated[int, Meta(ge=0, lt=len(FINISHES))] = 0
     camera: Annotated[int, Meta(ge=0)] = 0
     frames: Annotated[int, Meta(ge=1)] | None = None
+    contrast: Annotated[float, Meta(ge=0.1, le=10)] = 1.0
 
 
 class Synthetic:
@@ -60,7 +62,9 @@ class Synthetic:
         if self._part is None or self._stamp % self.line.hold == 0 or product != self._product:
             share = GOOD if self.line.good is None else self.line.good
             kind = KINDS[0] if self._rng.random() < share else str(self._rng.choice(KINDS[1:]))
-            self._part, self._product = make_part(self._rng, kind, size=self.line.size, product=product), product
+            line = self.line
+            self._part = make_part(self._rng, kind, size=line.size, product=product, contrast=line.contrast)
+            self._product = product
         return self._part
 
     def close(self) -> None:

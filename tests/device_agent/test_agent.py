@@ -326,12 +326,25 @@ def test_probe_speaks_mqtt_5_first(mosquitto: Any, free_port: int) -> None:
 def test_a_broker_of_mqtt_3_only(start: Callable[..., Agent], amqtt_broker: Any, eventually: Eventually) -> None:
     monitor = Monitor(amqtt_broker.port)
     url = f"mqtt://127.0.0.1:{amqtt_broker.port}"
-    assert probe(parse_broker(url), "press-9") == "3.1.1"
+    assert probe(parse_broker(url), "press-9", timeout_s=1) == "3.1.1"
     agent = start("--source", "synthetic:size=64,fps=50", "--interval", "0.2", "--broker", url)
     eventually(lambda: monitor.live > 3 and monitor.births, 20)
     assert agent.end(signal.SIGTERM) == 0
     eventually(lambda: monitor.states and not monitor.states[-1].online)
     monitor.close()
+
+
+def test_a_drawn_source_needs_no_opencv_and_the_main_process_never_does(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow" / "cv2.py").write_text("raise ImportError('no OpenCV here', name='cv2')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "shadow"))
+    drawn = Agent(make_bundle(), tmp_path / "state", "--source", "synthetic:size=80", "--frames", "5")
+    assert drawn.end() == 0
+    filed = Agent(make_bundle(), tmp_path / "state", "--source", "camera:0", "--frames", "5")
+    assert filed.end() == 1
+    assert 'pip install "lineside[camera]"' in filed.lines[-1]
 
 
 @pytest.mark.parametrize(

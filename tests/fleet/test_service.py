@@ -220,9 +220,8 @@ def test_a_taken_port_is_refused_before_anything_starts(plant, serve):
     assert f"cannot listen on 127.0.0.1:{port}: address already in use" in line and monitor.stdout.read() == ""
 
 
-@pytest.mark.parametrize("url", ["localhost", "http://localhost", "mqtt://", "mqtt://host:port", "mqtt://h/topic"])
-def test_a_bad_broker_url_is_one_line(plant, serve, url):
-    monitor = serve(broker=url)
+def test_a_bad_broker_url_is_one_line(plant, serve):
+    monitor = serve(broker="localhost")
     assert monitor.wait(20) == 1
     (line,) = monitor.stderr.read().splitlines()
     assert "is no address; mqtt://localhost:1883" in line

@@ -77,7 +77,8 @@ def _names(profile_ids: tuple[str, ...], only: tuple[str, ...], everything: bool
 
 def _print_table(done: list[Conversion]) -> None:
     click.echo(
-        f"{'ARTIFACT':<14} {'KIB':>7} {'AGREES':>8} {'ERROR':>8} {'LARGEST':>8} {'MACRO-F1':>9} {'KERAS':>7} {'SECONDS':>8}"
+        f"{'ARTIFACT':<14} {'KIB':>7} {'AGREES':>8} {'ERROR':>8} {'LARGEST':>8}"
+        f" {'MACRO-F1':>9} {'KERAS':>7} {'SECONDS':>8}"
     )
     for each in done:
         if each.artifact is None:
@@ -86,6 +87,7 @@ def _print_table(done: list[Conversion]) -> None:
         parity = each.artifact.parity
         seconds = f"{each.artifact.seconds:.1f}" if each.outcome == "converted" else each.outcome
         click.echo(
-            f"{each.name:<14} {each.artifact.size_bytes / 1024:>7.0f} {parity.agreement:>8.1%} {parity.mean_error:>8.1g}"
-            f" {parity.max_error:>8.1g} {parity.macro_f1:>9.4f} {parity.keras_macro_f1:>7.4f} {seconds:>8}"
+            f"{each.name:<14} {each.artifact.size_bytes / 1024:>7.0f} {parity.agreement:>8.1%}"
+            f" {parity.mean_error:>8.1g} {parity.max_error:>8.1g}"
+            f" {parity.macro_f1:>9.4f} {parity.keras_macro_f1:>7.4f} {seconds:>8}"
         )

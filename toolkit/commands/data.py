@@ -33,6 +33,7 @@ def data() -> None:
 @click.option("--cameras", default=2, show_default=True, help="Number of cameras.")
 @click.option("--photos-per-part", default=3, show_default=True, help="Photographs of each part; they are one group.")
 @click.option("--product", default=0, show_default=True, help="0 brushed steel, 1 milled bronze, 2 blasted aluminium.")
+@click.option("--contrast", default=1.0, show_default=True, help="How clearly defects show; 2 is easy.")
 @click.option("--force", is_flag=True, help="Replace a data set drawn earlier.")
 @json_option
 def synth(
@@ -44,6 +45,7 @@ def synth(
     cameras: int,
     photos_per_part: int,
     product: int,
+    contrast: float,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -63,6 +65,7 @@ def synth(
         cameras=cameras,
         photos_per_part=photos_per_part,
         product=product,
+        contrast=contrast,
     )
     with progress_bar("drawing") as progress:
         result = synthesize(out, recipe, force=force, progress=progress)

@@ -33,7 +33,7 @@ def judge(alerts: list[Alert], expected: Expectation) -> Judgement:
     """The judgement over every alert of the run, open or closed; those inhibited by another one were never raised."""
     raised = [alert for alert in alerts if not alert.inhibited_by]
     on_dirty = [a for a in raised if a.scope_kind == "device" and a.scope == expected.dirty_device]
-    pages = [a.opened_ms for a in on_dirty if a.severity in ("page", "critical") and a.opened_ms >= expected.dirty_ms]
+    pages = [a.paged_ms for a in on_dirty if a.paged_ms is not None and a.opened_ms >= expected.dirty_ms]
     sites = [
         a
         for a in raised

@@ -68,12 +68,10 @@ class Plant:
         self._programs.start("monitor", [*monitor, "--port", str(self.page_port), "--interval", str(INTERVAL_S)])
         for number, camera in enumerate(CAMERAS):
             self._programs.start(camera.device, self._agent(camera, broker, number))
-        wait_until(
-            self._all_report, self._programs, what="a report of every agent in the store", timeout_s=90
-        )
+        wait_until(self._all_report, self._programs, what="a report of every agent in the store", timeout_s=90)
 
     def _agent(self, camera: Camera, broker: str, number: int) -> list[str]:
-        trigger = f"dirt_when={self._trigger('dirt')}" if camera.device == DIRTY else ""
+        trigger = f"dirt=1,dirt_when={self._trigger('dirt')}" if camera.device == DIRTY else ""
         if camera.line == CHANGED:
             trigger = f"changeover_when={self._trigger('changeover')}"
         options = ",".join(filter(None, [f"seed={1000 + number}", f"fps={FPS}", trigger]))

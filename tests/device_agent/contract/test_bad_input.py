@@ -21,6 +21,7 @@ from device_agent.contract.report import (
     MAX_BACKFILL_BYTES,
     Backfill,
     DeviceReport,
+    open_backfill,
     read_backfill,
     read_report,
     write_backfill,
@@ -219,7 +220,9 @@ def test_a_backfill_that_is_none_is_refused(golden):
         refused(lambda cut=cut: read_backfill(payload[:cut]), "backfill")
     refused(lambda: read_backfill(payload + b"x"), "followed by others")
     refused(lambda: read_backfill(write_backfill([good] * 61)), "length <= 60")
-    assert read_backfill(write_backfill([good, good[:-1]])) == [good, good[:-1]]
+    mixed = write_backfill([good, good[:-1]])
+    assert open_backfill(mixed) == [good, good[:-1]]
+    refused(lambda: read_backfill(mixed), "DeviceReport")
     bomb = Backfill(schema=16, reports=[bytes(2 * MAX_BACKFILL_BYTES)])
     refused(lambda: read_backfill(zlib.compress(encode(bomb))), "over 1 MiB")
 

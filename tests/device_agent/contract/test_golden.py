@@ -1,5 +1,8 @@
 """Golden payloads: each decodes to the message built here, and the message encodes to the same bytes.
 
+A document may have got fields since; then those of the golden file must still be written as they were. A new field gets a
+golden file of its own, and the old one stays as it is.
+
 Run as a program, this file writes the payloads that do not exist yet; it never touches one that does.
 """
 
@@ -217,6 +220,7 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
         samples_ms=[20.5, 20.25, 24.5],
     ),
 }
+DOCUMENTS["Alert-paged"] = msgspec.structs.replace(DOCUMENTS["Alert"], paged_ms=WALL_MS + 30_000)
 
 
 def document_bytes(document: msgspec.Struct) -> bytes:
@@ -238,10 +242,12 @@ def test_its_json_form_carries_the_same_message(name, golden):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_document_reads_and_writes_the_same_bytes(name, golden):
+def test_a_document_reads_and_writes_the_same_fields(name, golden):
     kind, payload = golden[f"{name}.json"].kind, golden[f"{name}.json"].payload
     assert read_document(payload, kind, where=name) == DOCUMENTS[name]
-    assert document_bytes(DOCUMENTS[name]) == payload
+    kept, written = msgspec.json.decode(payload), msgspec.json.decode(document_bytes(DOCUMENTS[name]))
+    assert {field: written[field] for field in kept} == kept
+    assert read_document(document_bytes(DOCUMENTS[name]), kind, where=name) == DOCUMENTS[name]
 
 
 def test_the_manifest_reads_and_writes_the_same_bytes_and_names_its_models(golden):
@@ -259,8 +265,7 @@ def test_checked_reports_are_read_from_the_golden_ones(golden):
 
 def test_a_backfill_reads_whatever_the_level_of_its_compression(golden):
     for level in (0, 1, 9):
-        found = read_backfill(zlib.compress(golden["Backfill.bin"].payload, level))
-        assert [read_report(report) for report in found] == [SPARE_REPORT, FULL_REPORT]
+        assert read_backfill(zlib.compress(golden["Backfill.bin"].payload, level)) == [SPARE_REPORT, FULL_REPORT]
 
 
 def test_no_golden_file_is_without_a_message(golden):

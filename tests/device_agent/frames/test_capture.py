@@ -59,7 +59,7 @@ def test_no_frame_is_torn_while_both_work() -> None:
         "from device_agent.frames import Frame\n"
         "from device_agent.frames.mailbox import Mailbox\n"
         "box = Mailbox(InputSpec(height=256, width=256), int(sys.argv[1]))\n"
-        "for k in range(4000): box.put(Frame(np.full((256, 256, 3), k % 251, np.uint8), k, 0))\n"
+        "for k in range(1500): box.put(Frame(np.full((256, 256, 3), k % 251, np.uint8), k, 0))\n"
     )
     with subprocess.Popen([sys.executable, "-c", writer, str(box.descriptor)], pass_fds=(box.descriptor,)) as process:
         seen: list[int] = []

@@ -22,6 +22,7 @@ PAGE = Alert(
     opened_ms=14_000,
     onset_ms=11_000,
     updated_ms=14_000,
+    paged_ms=14_000,
     text="",
 )
 SITE = msgspec.structs.replace(
@@ -43,8 +44,8 @@ def test_a_page_and_one_site_alert_pass() -> None:
     ("alerts", "words"),
     [
         ([SITE], "never paged"),
-        ([but(PAGE, severity="warn")], "never paged"),
-        ([but(PAGE, opened_ms=40_001)], "30.0 report intervals"),
+        ([but(PAGE, severity="warn", paged_ms=None)], "never paged"),
+        ([but(PAGE, paged_ms=40_001)], "30.0 report intervals"),
         ([but(PAGE, opened_ms=9_000)], "not true"),
         ([PAGE, but(PAGE, id="a2", scope="cam-1a", severity="warn")], "warn cam-1a"),
         ([PAGE, SITE, but(SITE, id="s2", stream="bulk+")], "2 site alerts"),

@@ -1,0 +1,75 @@
+"""The web application: JSON for programs, pages for people."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+
+import msgspec
+import uvicorn
+from fastapi import FastAPI, Response
+from sqlalchemy import Engine
+
+from fleet.alerts import read_alerts
+from fleet.history import read_history
+from fleet.status import read_status
+from fleet.store import open_store
+
+JSON = "application/json"
+
+
+def make_app(engine: Engine) -> FastAPI:
+    """The application over a store."""
+    os.environ.setdefault("NICEGUI_STORAGE_PATH", tempfile.gettempdir() + "/lineside-fleet-page")
+    from nicegui import ui
+
+    from fleet.web.pages import add_pages
+
+    app = FastAPI(title="lineside fleet", docs_url=None, redoc_url=None)
+    add_interface(app, engine)
+    add_pages(engine)
+    ui.run_with(app, title="lineside fleet", dark=None, show_welcome_message=False)
+    return app
+
+
+def make_server(store: str) -> uvicorn.Server:
+    """A server of the application; run it with the sockets it shall listen on."""
+    app = make_app(open_store(store))
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, ws_max_size=1 << 20, timeout_graceful_shutdown=1
+    )
+    return uvicorn.Server(config)
+
+
+def add_interface(app: FastAPI, engine: Engine) -> None:
+    """The JSON paths, each from the Struct that the command of the same name prints."""
+
+    @app.get("/healthz")
+    def health() -> dict[str, str]:
+        with engine.connect() as tx:
+            read_alerts(tx)
+        return {"status": "ok"}
+
+    @app.get("/api/status")
+    def status() -> Response:
+        with engine.connect() as tx:
+            return Response(msgspec.json.encode(read_status(tx, clock_ms())), media_type=JSON)
+
+    @app.get("/api/alerts")
+    def alerts(all: bool = False) -> Response:
+        with engine.connect() as tx:
+            return Response(msgspec.json.encode(read_alerts(tx, closed=all)), media_type=JSON)
+
+    @app.get("/api/devices/{device}")
+    def history(device: str) -> Response:
+        with engine.connect() as tx:
+            found = read_history(tx, device)
+        if found is None:
+            return Response(msgspec.json.encode({"error": f"no device {device!r}"}), 404, media_type=JSON)
+        return Response(msgspec.json.encode(found), media_type=JSON)
+
+
+def clock_ms() -> int:
+    """Wall clock in ms."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,99 @@
+"""The gate passes what computes the same, and objects to each way of not doing so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.parity import GATES, Reference, check_spread, compare, measure, precision_of
+from device_agent.contract.errors import BadInput, ParityFailed
+from device_agent.contract.manifest import InputSpec
+
+MODELS = Path(__file__).parents[1] / "data" / "models"
+LABELS = np.random.default_rng(0).integers(0, 4, 400)
+KERAS = (np.eye(4)[LABELS] * 4 + np.random.default_rng(1).normal(0, 1, (400, 4))).astype(np.float32)
+
+
+def noisy(share: float) -> np.ndarray:
+    return KERAS + np.random.default_rng(2).normal(0, share * check_spread(KERAS), KERAS.shape)
+
+
+@pytest.mark.parametrize("precision", list(GATES))
+def test_equal_logits_pass(precision: str) -> None:
+    report = compare(KERAS, KERAS, LABELS, precision)
+    assert report.passed
+    assert report.agreement == 1
+    assert report.max_error == 0
+    assert 0.9 < report.macro_f1 == report.keras_macro_f1 < 1
+
+
+def test_a_shift_of_all_logits_changes_no_probability_and_passes() -> None:
+    assert compare(KERAS + 3, KERAS, LABELS, "fp32").passed
+
+
+@pytest.mark.parametrize(
+    ("precision", "share", "passes"),
+    [("fp32", 1e-5, True), ("fp32", 1e-2, False), ("fp16", 1e-3, True), ("fp16", 0.1, False), ("int8", 0.05, True)],
+)
+def test_noise_is_judged_by_precision(precision: str, share: float, passes: bool) -> None:
+    assert compare(noisy(share), KERAS, LABELS, precision).passed is passes
+
+
+def test_int8_that_loses_a_class_fails_by_macro_f1() -> None:
+    got = KERAS.copy()
+    got[:, 3] -= 4
+    failures = compare(got, KERAS, LABELS, "int8").failures
+    assert any(sentence.startswith("macro-F1") for sentence in failures), failures
+
+
+def test_few_images_are_given_their_sampling_error() -> None:
+    got = KERAS[:30].copy()
+    row = int(np.argmin(np.ptp(np.sort(got, axis=1)[:, -2:], axis=1)))
+    got[row, got[row].argmax()] -= 3
+    report = compare(got, KERAS[:30], LABELS[:30], "int8")
+    assert report.agreement < 1
+    assert report.f1_drop_error > 0.01
+    assert report.passed
+
+
+def test_shuffled_answers_fail_every_gate() -> None:
+    for precision in GATES:
+        assert not compare(KERAS[::-1], KERAS, LABELS, precision).passed
+
+
+def test_logits_that_are_not_finite_fail() -> None:
+    got = KERAS.copy()
+    got[0, 0] = np.nan
+    assert compare(got, KERAS, LABELS, "int8").failures == ["logits that are not finite"]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [np.full((50, 3), 1 / 3), np.tile([0.0, 1.0, 2.0], (50, 1)), np.full((50, 3), np.nan)],
+    ids=["untrained", "one answer", "nan"],
+)
+def test_outputs_that_do_not_spread_prove_nothing(reference: np.ndarray) -> None:
+    with pytest.raises(ParityFailed, match="outputs do not spread"):
+        compare(reference, reference, np.zeros(50, int), "int8")
+
+
+def test_measured_through_the_device_runtime() -> None:
+    pytest.importorskip("ai_edge_litert")
+    spec = InputSpec(height=8, width=8)
+    images = np.random.default_rng(3).integers(0, 256, (40, 1, 1, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    weights, bias = np.array([[1, -1], [2, 0.5], [-0.5, 1]]), np.array([0.25, -0.25])
+    keras = ((images / 127.5 - 1).mean(axis=(1, 2)) @ weights + bias).astype(np.float32)
+    reference = Reference(images, keras.argmax(axis=1), keras)
+    assert measure("litert", "fp32", MODELS / "tiny.tflite", spec, reference).passed
+    assert measure("litert", "int8", MODELS / "tiny-int8.tflite", spec, reference).passed
+    assert not measure("litert", "fp32", MODELS / "tiny-int8.tflite", spec, reference).passed
+    other = Reference(images, keras.argmax(axis=1), np.hstack([keras, keras]))
+    with pytest.raises(ParityFailed, match="gives 2 logits, Keras 4"):
+        measure("litert", "fp32", MODELS / "tiny.tflite", spec, other)
+
+
+def test_name_of_an_artifact() -> None:
+    with pytest.raises(BadInput, match="RUNTIME-PRECISION"):
+        precision_of("litert")

@@ -1,0 +1,99 @@
+"""The page: JSON for programs, and what a person sees in a browser, without any address but its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from urllib.error import URLError
+
+import pytest
+
+from fleet.detector_fleet import Settings
+from fleet.inbox import read_batch
+from fleet.ingest import Ingest
+from fleet.launch import Page, listen
+from fleet.web.charts import classes, confidence, latency, quality, score
+
+
+@pytest.fixture
+def address(plant, free_port, eventually):
+    """A page over a store with one dirty device."""
+    engine = plant.open(places={"cam-1": ("hall", "tin")})
+    ingest, speaker = Ingest(engine, Settings(interval_ms=1000)), plant.speaker("cam-1", seed=2)
+    for window in range(70):
+        message = speaker.message(speaker.report("dirty" if window >= 40 else "healthy"))
+        ingest.process(read_batch([message]), message.received_ms)
+    with listen(Page("127.0.0.1", free_port)) as listener:
+        command = [sys.executable, "-m", "fleet.web", str(listener.fileno()), plant.url]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+    yield f"http://127.0.0.1:{free_port}"
+    child.stdin.close()
+    assert child.wait(10) == 0, "the page ends with the monitor"
+
+
+def fetch(address, path):
+    with urllib.request.urlopen(address + path, timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.slow
+def test_programs_get_json(address):
+    assert fetch(address, "/healthz") == {"status": "ok"}
+    (device,) = fetch(address, "/api/status")["devices"]
+    (alert,) = fetch(address, "/api/alerts")
+    assert device["alerts"] == [alert["id"]] and alert["severity"] == "page"
+    past = fetch(address, "/api/devices/cam-1")
+    assert len(past["points"]) == 70 and past["labels"] == ["good", "scratch"]
+    assert abs(sum(map(sum, past["seen"])) - 1) < 1e-9 and abs(sum(map(sum, past["normal"])) - 1) < 1e-9
+    with pytest.raises(URLError, match="404"):
+        fetch(address, "/api/devices/nobody")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_people_see_devices_histograms_and_alerts(address, page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.get_by_text("Devices online").wait_for()
+    assert page.locator("table a").all_inner_texts() == ["cam-1"]
+    assert page.locator("td .ls-badge-page").inner_text() == "page"
+    page.locator("table a").click()
+    page.get_by_text("Evidence of drift").wait_for()
+    page.locator("canvas").nth(4).wait_for()
+    assert "lens: dirt or focus" in page.locator(".ls-alert").first.inner_text()
+    page.get_by_text("Alerts", exact=True).click()
+    page.get_by_text("Open (1)").wait_for()
+    assert page.errors == []
+    assert {url.split("/")[2] for url in asked if url.startswith("http")} == {address.removeprefix("http://")}
+
+
+def test_charts_can_be_drawn_of_nothing():
+    for make in (classes, confidence, latency, quality, score):
+        assert make(None)["series"][0]["type"] in ("bar", "line")
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_a_killed_monitor_takes_its_page_along(plant, mosquitto, free_port, eventually):
+    plant.open()
+    command = [sys.executable, "-m", "fleet.cli", "serve", "--broker", mosquitto.url, "--store", plant.url]
+
+    def healthy():
+        try:
+            return fetch(f"http://127.0.0.1:{free_port}", "/healthz")
+        except OSError:
+            return None
+
+    for _ in range(2):
+        monitor = subprocess.Popen([*command, "--port", str(free_port)], stderr=subprocess.DEVNULL)
+        try:
+            eventually(healthy, 60)
+        finally:
+            os.kill(monitor.pid, signal.SIGKILL)
+            monitor.wait()
+    eventually(lambda: healthy() is None, 10)

@@ -1,0 +1,58 @@
+"""`lineside train` on the command line: its help, its errors, and prevalence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from device_agent.contract.errors import BadInput, LinesideError
+from toolkit.commands.train import parse_prevalence, train
+
+
+def test_help_ends_with_an_example_and_needs_no_framework() -> None:
+    result = CliRunner().invoke(train, ["--help"])
+    assert result.exit_code == 0 and "Example: lineside train" in result.output
+    assert "keras" not in sys.modules or "toolkit.training" in sys.modules
+
+
+def test_prevalence_spreads_the_rest() -> None:
+    assert parse_prevalence("good=0.99, pit=0.004", ["crack", "good", "pit", "stain"]) == [0.003, 0.99, 0.004, 0.003]
+    assert parse_prevalence("a=0.5,b=0.5", ["a", "b"]) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("good", "must be like"),
+        ("good=x", "must be like"),
+        ("good=nan", "must be like"),
+        ("good=-0.1", "must be like"),
+        ("perfect=0.9", "must be like .*classes good, pit"),
+        ("good=0.9,pit=0.3", r"add up to 1\.2"),
+        ("good=0.5,pit=0.3", r"add up to 0\.8"),
+    ],
+)
+def test_prevalence_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse_prevalence(text, ["good", "pit"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "20"], "size must be 32 to 512 px, got 20"),
+        (["--weights", "nowhere.h5"], r"nowhere\.h5: no such file"),
+        (["--epochs", "0"], "epochs must be 1"),
+        ([], r"no-data: no such folder"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(tmp_path: Path, options: list[str], message: str) -> None:
+    out = tmp_path / "run"
+    result = CliRunner().invoke(train, [str(tmp_path / "no-data"), "--out", str(out), *options])
+    assert isinstance(result.exception, LinesideError)
+    with pytest.raises(LinesideError, match=message):
+        raise result.exception
+    assert "\n" not in str(result.exception) and not out.exists()

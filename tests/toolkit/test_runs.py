@@ -1,0 +1,90 @@
+"""A run folder tells what it holds, or says in one sentence why it cannot."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from device_agent.contract.errors import BadInput, NotFound, UnknownSchema
+from toolkit.runs import Run, open_run, read_record, write_record
+
+
+def test_rows_of_the_splits_are_disjoint_and_complete(tiny_run: Run) -> None:
+    rows = {name: set(tiny_run.rows(name).tolist()) for name in ("train", "val", "test")}
+    assert {name: len(found) for name, found in rows.items()} == {"train": 30, "val": 60, "test": 30}
+    assert not rows["train"] & rows["val"] and not rows["val"] & rows["test"]
+
+
+def test_images_are_those_of_the_rows(tiny_run: Run) -> None:
+    images, labels = tiny_run.images("val")
+    assert images.shape == (60, 8, 8, 3) and images.dtype == np.uint8
+    means = [images[labels == label].mean() for label in range(3)]
+    assert means[0] > means[2] > means[1], "bright, dark, good in alphabetical order"
+
+
+def test_golden_images_show_every_class_and_stay_the_same(tiny_run: Run) -> None:
+    golden = tiny_run.golden(6)
+    assert golden.shape == (6, 8, 8, 3)
+    assert np.array_equal(golden, open_run(tiny_run.dir).golden(6))
+    means = golden.reshape(6, -1).mean(axis=1)
+    assert np.ptp(means[:3]) > 60, "the first three are of three classes"
+
+
+def test_artifacts_are_those_with_a_record(tiny_run: Run) -> None:
+    (tiny_run.dir / "artifacts" / "openvino-fp16").mkdir()
+    assert tiny_run.artifacts() == ["onnx-fp32", "onnx-int8"]
+
+
+def test_record_survives_the_disk(tiny_run: Run) -> None:
+    write_record(tiny_run.dir, tiny_run.record)
+    assert read_record(tiny_run.dir) == tiny_run.record
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"no run\.json there"):
+        open_run(tmp_path / "nowhere")
+
+
+def test_unfinished_run_is_refused_unless_asked_for(tiny_run: Run) -> None:
+    write_record(tiny_run.dir, msgspec.structs.replace(tiny_run.record, status="training"))
+    with pytest.raises(BadInput, match="not finished"):
+        open_run(tiny_run.dir)
+    assert open_run(tiny_run.dir, finished=False).record.status == "training"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "1.0"}', '{"schema": 1}', '{"schema": "x"}'])
+def test_damaged_record(tiny_run: Run, text: str) -> None:
+    (tiny_run.dir / "run.json").write_text(text)
+    with pytest.raises(BadInput, match=r"run\.json"):
+        open_run(tiny_run.dir)
+
+
+def test_newer_schema_is_named(tiny_run: Run) -> None:
+    path = tiny_run.dir / "run.json"
+    path.write_text(path.read_text().replace('"schema": "1.0"', '"schema": "2.1"'))
+    with pytest.raises(UnknownSchema, match=r"2\.1 .* 1\.x"):
+        open_run(tiny_run.dir)
+
+
+def test_newer_minor_with_an_unknown_field_is_read(tiny_run: Run) -> None:
+    path = tiny_run.dir / "run.json"
+    text = path.read_text().replace('"schema": "1.0"', '"schema": "1.9",\n  "flavour": "mint"')
+    path.write_text(text)
+    assert open_run(tiny_run.dir).record.schema == "1.9"
+
+
+def test_image_gone_since_training(tiny_run: Run) -> None:
+    with (tiny_run.dir / "split.csv").open("a", newline="") as file:
+        csv.writer(file).writerow(["good/gone.png", "good", "x", "val"])
+    with pytest.raises(BadInput, match=r"1 images of the val split are gone, first good/gone\.png"):
+        tiny_run.rows("val")
+    assert len(tiny_run.rows("test")) == 30
+
+
+def test_unknown_split(tiny_run: Run) -> None:
+    with pytest.raises(BadInput, match="train, val, test"):
+        tiny_run.rows("holdout")

@@ -1,0 +1,158 @@
+"""A training ends with a whole run; interrupted it goes on; what differs or is in the way is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from device_agent.contract.errors import BadInput
+from toolkit.checkpoint import Epoch, load_checkpoint
+from toolkit.epochs import Unwatched
+from toolkit.images import Dataset, open_dataset
+from toolkit.models import Architecture, predict
+from toolkit.recipe import Recipe
+from toolkit.runs import open_run
+from toolkit.training import TrainingResult, train
+
+pytestmark = pytest.mark.slow
+RECIPE = Recipe(architecture=Architecture(alpha=0.1, size=32), epochs=4, batch=16, lr=3e-3, patience=4, dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Three classes of 32 px images: bright at the top, bright at the left, a bright middle."""
+    cv2 = pytest.importorskip("cv2")
+    folder, rng = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    masks = {"left": np.s_[:, :10], "middle": np.s_[10:22, 10:22], "top": np.s_[:10, :]}
+    lines = ["file,class,group,split"]
+    for name, where in masks.items():
+        (folder / name).mkdir()
+        for number in range(40):
+            image = rng.normal(90, 12, (32, 32, 3))
+            image[where] += 110
+            cv2.imwrite(str(folder / name / f"{number}.png"), np.clip(image, 0, 255).astype(np.uint8))
+            split = ("train", "train", "train", "val", "test")[number % 5]
+            lines.append(f"{name}/{number}.png,{name},{name}-{number},{split}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return open_dataset(folder)
+
+
+def _train(data: Dataset, out: Path, recipe: Recipe = RECIPE, **options: object) -> TrainingResult:
+    assert data.splits is not None
+    return train(data, data.splits, out, recipe, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def whole(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained without interruption."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    _train(data, out)
+    return out
+
+
+class _Interrupt(Unwatched):
+    """Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, at_epoch: int) -> None:
+        self._at = at_epoch
+        self.epochs: list[int] = []
+
+    def step(self, epoch: int, done: int, steps: int, epochs: int) -> None:
+        if epoch == self._at and done == 2:
+            raise KeyboardInterrupt
+
+    def epoch(self, row: Epoch, epochs: int) -> None:
+        self.epochs.append(row.epoch)
+
+
+def test_a_whole_run(whole: Path, data: Dataset) -> None:
+    names = {"run.json", "model.keras", "split.csv", "history.csv", "curves.png", "confusion.png", "metrics.json"}
+    assert {path.name for path in whole.iterdir()} == names
+    run = open_run(whole)
+    assert run.record.data_sha256 == data.sha256() and run.record.recipe["epochs"] == 4
+    assert "keras" in run.record.packages
+    document = msgspec.json.decode((whole / "metrics.json").read_bytes())
+    assert document["measured_on"] == "validation" and document["metrics"]["images"] == 24
+    assert len((whole / "history.csv").read_text().splitlines()) == 5
+    images, labels = run.images("val")
+    logits = predict(run.model(), images, run.record.input)
+    assert logits.std(axis=0).min() > 0.01
+    accuracy = float(np.mean(logits.argmax(axis=1) == labels))
+    assert accuracy == pytest.approx(run.record.metrics["val_accuracy"])
+
+
+def test_interrupted_it_reaches_the_same_weights(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first, second = _Interrupt(3), _Interrupt(0)
+    with pytest.raises(KeyboardInterrupt):
+        _train(data, out, watch=first)
+    assert first.epochs == [1, 2]
+    state = load_checkpoint(out / "checkpoint" / "state.npz")
+    assert state is not None and state.next_epoch == 3
+    assert not (out / "model.keras").exists()
+    with pytest.raises(BadInput, match="not finished"):
+        open_run(out)
+    result = _train(data, out, watch=second)
+    assert second.epochs == [3, 4] and result.epochs == 4
+    weights = [open_run(path).model().get_weights() for path in (out, whole)]
+    assert all(np.allclose(one, two, rtol=1e-3, atol=1e-4) for one, two in zip(*weights, strict=True))
+
+
+def test_trained_already(data: Dataset, whole: Path) -> None:
+    before = (whole / "model.keras").stat().st_mtime_ns
+    result = _train(data, whole)
+    assert result.already_trained and result.epochs == 4
+    assert (whole / "model.keras").stat().st_mtime_ns == before
+
+
+def test_another_training_in_the_folder_is_named(data: Dataset, whole: Path) -> None:
+    other = msgspec.structs.replace(RECIPE, epochs=9, lr=0.5)
+    with pytest.raises(BadInput, match=r"epochs was 4 and is 9; lr was 0\.003 and is 0\.5; .*--fresh"):
+        _train(data, whole, other)
+    with pytest.raises(BadInput, match="prevalence was None"):
+        _train(data, whole, prevalence=[0.5, 0.25, 0.25])
+
+
+def test_fresh_starts_over_and_takes_the_old_artifacts_away(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "artifacts" / "litert-int8").mkdir(parents=True)
+    (out / ".model.keras.1234.part").write_text("left behind")
+    result = _train(data, out, msgspec.structs.replace(RECIPE, epochs=1), fresh=True)
+    assert result.epochs == 1 and not result.already_trained
+    assert not (out / "artifacts").exists() and not list(out.glob(".*"))
+
+
+def test_a_folder_that_is_no_run_is_left_alone(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(BadInput, match="is not empty and holds no run"):
+        _train(data, tmp_path, fresh=True)
+    with pytest.raises(BadInput, match="is a file"):
+        _train(data, tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_divergence_is_one_sentence(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.epochs.class_weights", lambda labels, classes: np.full(classes, np.nan, np.float32))
+    with pytest.raises(BadInput, match=r"diverged in epoch 1: the loss is nan; try a --lr under 0\.003"):
+        _train(data, tmp_path / "run")
+
+
+def test_a_class_missing_in_a_split(data: Dataset, tmp_path: Path) -> None:
+    assert data.splits is not None
+    split = np.where(data.labels == 1, "train", data.splits)
+    with pytest.raises(BadInput, match="class 'middle' has no image in the val split"):
+        train(data, split, tmp_path / "run", RECIPE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_probe_is_a_floor(data: Dataset, tmp_path: Path, weights_dir: Path) -> None:
+    weights = weights_dir / "keras/mobilenet_v2_1.0_224_tf2ptq_dequant_no_top.h5"
+    wild = Recipe(architecture=Architecture(alpha=1.0, size=32), weights=weights.name, epochs=1, lr=0.3, patience=1)
+    result = _train(data, tmp_path / "run", wild, weights=str(weights))
+    assert result.start == "probe" and result.epoch == 0, "an epoch at this rate wrecks the network; the probe is kept"
+    assert result.metrics.macro_f1 > 0.9
