@@ -172,7 +172,7 @@ def _object(report: ParityReport, gate: Gate, disagreement: float) -> list[str]:
 
 
 def _centre(values: Logits) -> Logits:
-    return np.subtract(values, values.mean(axis=1, keepdims=True))
+    return np.asarray(values - values.mean(axis=1, keepdims=True))
 
 
 def _macro_f1(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:

@@ -40,14 +40,14 @@ DATA = Path(os.environ.get("LINESIDE_DATA", "../shared/data")) / "xsdd"
 WEIGHTS = Path(os.environ.get("LINESIDE_WEIGHTS", "../shared/weights"))
 BACKBONE = "keras/mobilenet_v2_1.0_224_tf2ptq_dequant_no_top.h5"
 ARTIFACTS = ("litert-fp32", "onnx-fp32", "openvino-fp16", "litert-int8", "onnx-int8", "openvino-int8")
-RECIPES: dict[str, int | None] = {"default": None, "probe": 0}  # epochs after the probe
+RECIPES: dict[str, int | None] = {"default": None, "fine-tuned": 4}  # epochs after the probe
 CHOSEN = "default"
 FOLDS, INNER_FOLDS, SEED = 5, 7, 0
 Logits = NDArray[np.float32]
 
 
 def recipe(name: str, weights: Path) -> Recipe:
-    """What `lineside train --width 1.0 --size 128 --weights WEIGHTS` does, or with `--epochs 0` (probe)."""
+    """What `lineside train --width 1.0 --size 128 --weights WEIGHTS` does, or with `--epochs 4` (fine-tuned)."""
     return make_recipe(Architecture(alpha=1.0, size=128), weights=str(weights), epochs=RECIPES[name], seed=SEED)
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+
 from toolkit.framework import load_keras
 from toolkit.fused import fused_normalization
 

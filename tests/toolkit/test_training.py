@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -156,3 +158,23 @@ def test_probe_is_a_floor(data: Dataset, tmp_path: Path, weights_dir: Path) -> N
     result = _train(data, tmp_path / "run", wild, weights=str(weights))
     assert result.start == "probe" and result.epoch == 0, "an epoch at this rate wrecks the network; the probe is kept"
     assert result.metrics.macro_f1 > 0.9
+
+
+def test_killed_it_goes_on_with_the_same_command(data: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "toolkit.cli", "train", str(data.dir), "--out", str(out), "--width", "0.1"]
+    command += ["--size", "32", "--batch", "16", "--epochs", "60", "--patience", "60", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "epoch 2 of 60" not in process.stderr.readline():
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    state = load_checkpoint(out / "checkpoint" / "state.npz")
+    assert state is not None and 2 <= state.history[-1].epoch < 60
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"epoch {state.next_epoch} of 60" in again.stderr.splitlines()[0], (
+        "the first line of all: no noise before it"
+    )
+    result = msgspec.json.decode(again.stdout, type=TrainingResult)
+    assert result.epochs == 60 and not list(out.rglob(".*"))

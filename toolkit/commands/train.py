@@ -23,7 +23,7 @@ FAMILIES = ["mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large"]
 @click.option("--width", default=0.35, show_default=True, help="Width multiplier of the network.")
 @click.option("--size", default=96, show_default=True, help="Side of the input in px.")
 @click.option("--weights", metavar="PATH|imagenet", help="Pretrained backbone; without it, training is from scratch.")
-@click.option("--epochs", type=int, help="Default 40 from scratch; 4 after the probe with --weights (0: probe only).")
+@click.option("--epochs", type=int, help="Default 40 from scratch; with --weights 0: the probe alone.")
 @click.option("--batch", default=32, show_default=True, help="Images in a step.")
 @click.option("--lr", type=float, help="Peak learning rate; default 3e-3 from scratch, 3e-5 with --weights.")
 @click.option("--patience", type=int, help="Stop after so many epochs without gain on validation; default 10.")

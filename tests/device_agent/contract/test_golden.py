@@ -1,7 +1,7 @@
 """Golden payloads: each decodes to the message built here, and the message encodes to the same bytes.
 
-A document may have got fields since; then those of the golden file must still be written as they were. A new field gets a
-golden file of its own, and the old one stays as it is.
+A document may have got fields since; then those of the golden file must still be written as they were. A new field gets
+a golden file of its own, and the old one stays as it is.
 
 Run as a program, this file writes the payloads that do not exist yet; it never touches one that does.
 """
