@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from converters.calibration import tensors
 from converters.head_bias import measure_shift
 from converters.keras_export import Export
+from device_agent.contract.errors import NotWritable
 from device_agent.contract.optional import require
 
 OPSET = 17
@@ -28,15 +31,16 @@ def write_int8(export: Export, folder: Path) -> list[Path]:
     quantization = require("onnxruntime.quantization", extra="toolkit")
     path = folder / "model.onnx"
     kind = quantization.QuantType
-    quantization.quantize_static(
-        str(_float_model(export)),
-        str(path),
-        _Reader(export),
-        quant_format=quantization.QuantFormat.QDQ,
-        activation_type=kind.QUInt8,
-        weight_type=kind.QInt8,
-        per_channel=True,
-    )
+    with _whole_files(path):
+        quantization.quantize_static(
+            str(_float_model(export)),
+            str(path),
+            _Reader(export),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=kind.QUInt8,
+            weight_type=kind.QInt8,
+            per_channel=True,
+        )
     _add_bias(path, measure_shift(export, "onnx", path))
     return [path]
 
@@ -67,19 +71,44 @@ def _float_model(export: Export) -> Path:
         opset=OPSET,
         inputs_as_nchw=[image],
     )
-    _rename(model, {image: "image", logits: "logits"})
+    _rename(model.graph, {image: "image", logits: "logits"})
     raw = export.scratch / "raw.onnx"
     raw.write_bytes(model.SerializeToString())
-    quantization.quant_pre_process(str(raw), str(path), skip_symbolic_shape=True)
+    with _whole_files(path):
+        quantization.quant_pre_process(str(raw), str(path), skip_symbolic_shape=True)
     return path
 
 
-def _rename(model: Any, names: dict[str, str]) -> None:
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = names.get(value.name, value.name)
-    for node in model.graph.node:
+@contextmanager
+def _whole_files(path: Path) -> Iterator[None]:
+    """onnxruntime writes its intermediate files without a look at the disk, and stumbles when it reads them again."""
+    message = require("google.protobuf.message", extra="toolkit")
+    try:
+        yield
+    except message.DecodeError as error:
+        raise NotWritable(f"{path}: cannot be written: a file came back incomplete; is the disk full?") from error
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Give the tensors in `names` their new names, and the rest numbers: tf2onnx's names differ from run to run."""
+    names |= {name: f"t{number}" for number, name in enumerate(_tensors(graph)) if name not in names}
+    order = {name: number for number, name in enumerate(names)}
+    constants = sorted(graph.initializer, key=lambda tensor: order[tensor.name])
+    del graph.initializer[:], graph.value_info[:]
+    graph.initializer.extend(constants)
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = names[value.name]
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}{number}"
         for ports in (node.input, node.output):
             ports[:] = [names.get(name, name) for name in ports]
+    graph.name = "lineside"
+
+
+def _tensors(graph: Any) -> list[str]:
+    """Name of each tensor of the graph in the order of its first use."""
+    used = (name for node in graph.node for name in (*node.input, *node.output) if name)
+    return list(dict.fromkeys((*(value.name for value in graph.input), *used)))
 
 
 def _add_bias(path: Path, shift: NDArray[np.float64]) -> None:

@@ -74,6 +74,8 @@ def _halve(model: Any) -> None:
 def _save(model: Any, folder: Path) -> list[Path]:
     ov = require("openvino", extra="toolkit")
     path = folder / "model.xml"
+    for number, node in enumerate(model.get_ordered_ops()):  # their own names count on through the process
+        node.set_friendly_name(f"{node.get_type_name()}{number}")
     try:
         ov.save_model(model, str(path), compress_to_fp16=False)
     except RuntimeError as error:

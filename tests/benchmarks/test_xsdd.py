@@ -78,7 +78,7 @@ def test_the_probe_of_one_fold_is_right_on_parts_it_never_saw(
     benchmark: ModuleType, data_dir: Path, weights_dir: Path, tmp_path: Path
 ) -> None:
     dataset = open_dataset(data_dir / "xsdd")
-    benchmark.train_fold(dataset, 0, "probe", tmp_path / "run", weights_dir / benchmark.BACKBONE)
+    benchmark.train_fold(dataset, 0, "default", tmp_path / "run", weights_dir / benchmark.BACKBONE)
     answers = benchmark.answers(benchmark.open_run(tmp_path / "run"))
     assert len(np.unique(answers.said["keras"])) == 7
     assert macro_f1(answers.labels, answers.said["keras"]) > 0.9

@@ -23,6 +23,7 @@ from device_agent.runtimes import logits, open_runtime
 
 pytestmark = pytest.mark.slow
 SOURCE = "0" * 64
+FAMILIES = ("mobilenet-v2", "mobilenet-v3-small")
 
 
 def _tiny_models() -> ModuleType:
@@ -36,11 +37,6 @@ def _tiny_models() -> ModuleType:
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Export, Reference]]:
     return functools.cache(lambda family: _make(family, tmp_path_factory.mktemp("scratch")))
-
-
-@pytest.fixture(scope="module", params=["mobilenet-v2", "mobilenet-v3-small"])
-def made(request: pytest.FixtureRequest, make: Callable[[str], tuple[Export, Reference]]) -> tuple[Export, Reference]:
-    return make(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -57,42 +53,64 @@ def _make(family: str, scratch: Path) -> tuple[Export, Reference]:
     return export, reference
 
 
+@pytest.fixture(scope="module")
+def built(
+    make: Callable[[str], tuple[Export, Reference]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    def once(family: str, name: str) -> Path:
+        folder = tmp_path_factory.mktemp(family) / name
+        build(name, *make(family), folder, source_sha256=SOURCE)
+        return folder
+
+    return functools.cache(once)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", CONVERTERS.names())
 def test_artifact_passes_its_gate(
-    name: str, made: tuple[Export, Reference], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    name: str,
+    family: str,
+    make: Callable[[str], tuple[Export, Reference]],
+    built: Callable[[str, str], Path],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    export, reference = made
-    record = build(name, export, reference, tmp_path / name, source_sha256=SOURCE)
-    print(name, record.parity, record.seconds)
-    assert capfd.readouterr().err == ""
+    export, reference = make(family)
+    capfd.readouterr()
+    folder = built(family, name)
+    assert capfd.readouterr() == ("", "")
+    record = read_artifact(folder)
+    assert record is not None
     assert f"{record.runtime}-{record.precision}" == record.name == name
     assert record.parity.passed
     assert record.parity.spread > 0.5
-    assert read_artifact(tmp_path / name) == record
-    check_files(tmp_path / name, record)
-    assert is_current(tmp_path / name, SOURCE)
-    assert not is_current(tmp_path / name, "1" * 64)
-    runtime = open_runtime(record.runtime, tmp_path / name / record.files[0], export.spec)
+    check_files(folder, record)
+    assert is_current(folder, SOURCE)
+    assert not is_current(folder, "1" * 64)
+    runtime = open_runtime(record.runtime, folder / record.files[0], export.spec)
     assert logits(runtime, reference.images[0]).shape == (3,)
 
 
-def test_int8_is_smaller_than_float(v2: tuple[Export, Reference], tmp_path: Path) -> None:
-    size = {name: build(name, *v2, tmp_path / name, source_sha256=SOURCE).size_bytes for name in CONVERTERS.names()}
+def test_int8_is_smaller_than_float(built: Callable[[str, str], Path]) -> None:
+    size = {}
+    for name in CONVERTERS.names():
+        record = read_artifact(built("mobilenet-v2", name))
+        assert record is not None
+        size[name] = record.size_bytes
     assert size["litert-int8"] < 0.45 * size["litert-fp32"]
     assert size["onnx-int8"] < 0.5 * size["onnx-fp32"]
     assert size["openvino-fp16"] < 0.7 * size["onnx-fp32"]
 
 
 @pytest.mark.parametrize("name", CONVERTERS.names())
-def test_the_same_model_gives_the_same_bytes(name: str, v2: tuple[Export, Reference], tmp_path: Path) -> None:
+def test_the_same_model_gives_the_same_bytes(
+    name: str, v2: tuple[Export, Reference], built: Callable[[str, str], Path], tmp_path: Path
+) -> None:
     export, reference = v2
-    digests = []
-    for turn in ("a", "b"):
-        scratch = tmp_path / turn
-        scratch.mkdir()
-        again = Export(export.model, export.spec, export.calibration, scratch)
-        digests.append(build(name, again, reference, tmp_path / turn / name, source_sha256=SOURCE).sha256)
-    assert digests[0] == digests[1]
+    again = Export(export.model, export.spec, export.calibration, tmp_path)
+    record = build(name, again, reference, tmp_path / name, source_sha256=SOURCE)
+    before = read_artifact(built("mobilenet-v2", name))
+    assert before is not None
+    assert record.sha256 == before.sha256
 
 
 def test_failed_gate_leaves_nothing(v2: tuple[Export, Reference], tmp_path: Path) -> None:
