@@ -58,7 +58,7 @@ def row(
     accuracy, interval = group_bootstrap(labels, said, groups, classes, rng=np.random.default_rng(seed), draws=DRAWS)
     cells = [name, str(folds), str(len(labels))]
     cells += [f"{100 * np.mean(said == labels):.2f} ({_percent(accuracy)})", f"{score:.2f} ({_percent(interval)})"]
-    if name == "keras":
+    if name.startswith("keras"):
         return _line([*cells, "", "", f"{AIM:g}: {'met' if score >= AIM else 'missed'}"])
     gap, limit = score - 100 * macro_f1(labels, keras), LIMITS[name.rpartition("-")[2]]
     low, high = paired_interval(labels, groups, said, keras, seed=seed)

@@ -119,11 +119,11 @@ def report(out: Path, *, test: bool) -> str:
     chosen = [open_run(out / CHOSEN / f"fold-{fold}") for fold in range(FOLDS)]
     lines = _preamble(chosen[0])
     for name in RECIPES:
-        if not (out / name / f"fold-{FOLDS - 1}" / "model.keras").exists():
-            continue
-        runs = [open_run(out / name / f"fold-{fold}") for fold in range(FOLDS)]
-        title = f"Pooled over {FOLDS} group-wise folds, recipe: {name}{' (the one that is kept)' * (name == CHOSEN)}"
-        lines += _section(title, runs)
+        done = [fold for fold in range(FOLDS) if (out / name / f"fold-{fold}" / "metrics.json").exists()]
+        runs = [open_run(out / name / f"fold-{fold}") for fold in done]
+        if runs:
+            title = f"Group-wise folds {', '.join(map(str, done))} of 0 to {FOLDS - 1}, pooled; recipe: {name}"
+            lines += _section(title + " (the one that is kept)" * (name == CHOSEN), runs, [chosen[at] for at in done])
     if test:
         lines += _section("The manifest's test split, scored once, with the final recipe", [open_run(out / "final")])
     return "\n".join(lines) + "\n"
@@ -145,11 +145,14 @@ def _preamble(run: Run) -> list[str]:
     ]
 
 
-def _section(title: str, runs: list[Run]) -> list[str]:
+def _section(title: str, runs: list[Run], chosen: list[Run] | None = None) -> list[str]:
+    """A table; under that of another recipe also what the kept one does on the same folds, by Keras."""
     given, parts = runs[0].record.recipe, [answers(run) for run in runs]
     shown = ("family", "alpha", "size", "epochs", "batch", "lr", "decay", "smoothing", "seed")
     lines = [f"## {title}", "", *HEAD]
     lines += [row(name, *pool(parts, name), seed=SEED) for name in ("keras", *ARTIFACTS) if name in _any(parts)]
+    if chosen and chosen[0].dir != runs[0].dir:
+        lines.append(row("keras, the kept recipe", *pool([answers(run) for run in chosen], "keras"), seed=SEED))
     kept = ", ".join(str(train_epoch(run)) for run in runs)
     lines += ["", f"Recipe: {', '.join(f'{name} {given[name]}' for name in shown)}."]
     lines += [f"Epoch kept, chosen on validation (0 is the probe): {kept}."]

@@ -29,14 +29,14 @@ def test_named_ends_and_a_model_that_survives_the_disk(architecture: Architectur
     model = build(architecture, 4)
     assert [tensor.name for tensor in model.inputs] == ["image"]
     assert model.layers[-1].name == "logits" and model.output_shape == (None, 4)
-    momenta = {layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
-    assert momenta == {BN_MOMENTUM}
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in norms} == {BN_MOMENTUM}
     images = np.random.default_rng(0).integers(0, 256, (70, architecture.size, architecture.size, 3), np.uint8)
-    model.get_layer("logits").set_weights(
-        [np.random.default_rng(1).normal(0, 9, (model.layers[-1].kernel.shape)), np.ones(4)]
-    )
+    for layer in norms:  # the statistics of these images: a network of which nothing is known yet answers all alike
+        layer.momentum = 0.0
+    model(images / 127.5 - 1, training=True)
     logits = predict(model, images, architecture.input_spec())
-    assert logits.shape == (70, 4) and logits.std(axis=0).min() > 1e-4
+    assert logits.shape == (70, 4) and logits.std(axis=0).min() > 0.01
     save_model(model, tmp_path / "model.keras")
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
     assert np.array_equal(predict(load_model(tmp_path / "model.keras"), images, architecture.input_spec()), logits)

@@ -21,7 +21,7 @@ from toolkit.runs import open_run
 from toolkit.training import TrainingResult, train
 
 pytestmark = pytest.mark.slow
-RECIPE = Recipe(architecture=Architecture(alpha=0.1, size=32), epochs=4, batch=16, lr=3e-3, patience=4, dropout=0.1)
+RECIPE = Recipe(architecture=Architecture(alpha=0.1, size=32), epochs=4, batch=8, lr=3e-3, patience=4, dropout=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,17 @@ def test_probe_is_a_floor(data: Dataset, tmp_path: Path, weights_dir: Path) -> N
 
 def test_killed_it_goes_on_with_the_same_command(data: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "toolkit.cli", "train", str(data.dir), "--out", str(out), "--width", "0.1"]
+    command = [
+        sys.executable,
+        "-c",
+        "from toolkit.cli import main; main()",
+        "train",
+        str(data.dir),
+        "--out",
+        str(out),
+        "--width",
+        "0.1",
+    ]
     command += ["--size", "32", "--batch", "16", "--epochs", "60", "--patience", "60", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
