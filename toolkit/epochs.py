@@ -18,7 +18,7 @@ from toolkit.checkpoint import Checkpoint, Epoch, save_checkpoint
 from toolkit.framework import load_keras
 from toolkit.fused import fused_normalization
 from toolkit.metrics import balanced_loss, macro_f1
-from toolkit.models import predict
+from toolkit.models import compile_answers, predict
 from toolkit.recipe import Recipe
 from toolkit.schedule import rate
 
@@ -80,7 +80,7 @@ def run_epochs(
     """
     steps = max(1, math.ceil(len(train.labels) / recipe.batch))
     optimizer = _optimizer(model, recipe)
-    step = _make_step(model, optimizer, recipe)
+    step, answer = _make_step(model, optimizer, recipe), compile_answers(model)
     weigh = class_weights(train.labels, model.output_shape[-1])
     if state.weights:
         model.set_weights(state.weights)
@@ -96,7 +96,8 @@ def run_epochs(
             return rate(first + at, steps=recipe.epochs * steps, warm_up=warm_up, peak=recipe.lr)
 
         loss = _train_epoch(model, step, recipe, train, weigh, learning_rate, epoch, watch)
-        row = judge(model, recipe, val, epoch=epoch, loss=loss, lr=learning_rate(steps - 1), began=began)
+        logits = predict(model, val.images, recipe.architecture.input_spec(), answer=answer)
+        row = judge(logits, val, epoch=epoch, loss=loss, lr=learning_rate(steps - 1), began=began)
         state.history.append(row)
         if state.best_epoch is row:
             state.best = model.get_weights()
@@ -106,9 +107,9 @@ def run_epochs(
     return state
 
 
-def judge(model: Any, recipe: Recipe, val: Examples, *, epoch: int, loss: float, lr: float, began: float) -> Epoch:
-    """The line of history for a model as it stands."""
-    logits = predict(model, val.images, recipe.architecture.input_spec()).astype(np.float64)
+def judge(logits: NDArray[np.floating], val: Examples, *, epoch: int, loss: float, lr: float, began: float) -> Epoch:
+    """The line of history for a model that gives `logits` (n, classes) for the validation images."""
+    logits = logits.astype(np.float64)
     return Epoch(
         epoch=epoch,
         loss=loss,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,6 +115,24 @@ def _start_as_identity(backbone: Any) -> None:
                 branch.gamma.assign(branch.gamma * 0)
 
 
+def settle_statistics(model: Any, images: NDArray[np.uint8], spec: InputSpec) -> None:
+    """Set the moving statistics of every normalisation to those of images (n, h, w, channels) uint8.
+
+    Keras starts them at mean 0 and variance 1, a drawn network is at 1e-4: until the averages have come down, some
+    hundred steps later, the model answers the same to every image of the validation split.
+    """
+    keras = load_keras()
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        model(table(spec)[images], training=True)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
 def _misfit(architecture: Architecture, weights: str | None) -> str:
     if weights == "imagenet":
         return f"weights: Keras has none of imagenet for {architecture.family} at width {architecture.alpha:g}"
@@ -142,12 +161,29 @@ def _activated(backbone: Any, activation: str | None) -> Any:
     return swapped
 
 
-def predict(model: Any, images: NDArray[np.uint8], spec: InputSpec, *, batch: int = 64) -> Logits:
-    """Logits (n, classes) float32 of images (n, h, w, channels) uint8."""
+def compile_answers(model: Any) -> Callable[[Any], Any]:
+    """The model in inference as one compiled function, float32 (n, size, size, 3) to logits; it follows the weights."""
     import tensorflow as tf
 
     answer = tf.function(lambda image: model(image, training=False), autograph=False)
-    answer = answer.get_concrete_function(tf.TensorSpec((None, *model.input_shape[1:]), tf.float32))
+    compiled: Callable[[Any], Any] = answer.get_concrete_function(
+        tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    )
+    return compiled
+
+
+def predict(
+    model: Any,
+    images: NDArray[np.uint8],
+    spec: InputSpec,
+    *,
+    batch: int = 64,
+    answer: Callable[[Any], Any] | None = None,
+) -> Logits:
+    """Logits (n, classes) float32 of images (n, h, w, channels) uint8; `answer` is the model compiled before."""
+    import tensorflow as tf
+
+    answer = answer or compile_answers(model)
     values = table(spec)
     parts = [answer(tf.constant(values[images[at : at + batch]])).numpy() for at in range(0, len(images), batch)]
     return np.concatenate(parts) if parts else np.empty((0, model.output_shape[-1]), np.float32)

@@ -20,13 +20,14 @@ from toolkit.epochs import Examples, Unwatched, Watch, judge, run_epochs
 from toolkit.framework import load_keras, package_versions
 from toolkit.images import Dataset, load
 from toolkit.metrics import Metrics, balanced_loss, measure
-from toolkit.models import build, predict, save_model
+from toolkit.models import build, predict, save_model, settle_statistics
 from toolkit.probe import fit_probe
 from toolkit.recipe import Recipe, differences
 from toolkit.runs import RunRecord, read_record, write_record, write_split
 
 OWN = ("run.json", "model.keras", "split.csv", "history.csv", "curves.png", "confusion.png", "metrics.json")
 OWN_FOLDERS = ("checkpoint", "artifacts", "evaluation")
+STATISTICS_IMAGES = 128
 
 
 class TrainingResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +156,9 @@ def _learn(
             state = _start_from_probe(model, recipe, train, val)
             save_checkpoint(folder / "state.npz", state)
             watch.epoch(state.history[0], recipe.epochs)
+        else:
+            some = np.random.default_rng(recipe.seed).permutation(len(train.labels))[:STATISTICS_IMAGES]
+            settle_statistics(model, train.images[some], recipe.architecture.input_spec())
     if weights is not None:
         for layer in model.layers:
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
@@ -174,7 +178,7 @@ def _start_from_probe(model: Any, recipe: Recipe, train: Examples, val: Examples
     probe = fit_probe(views, train.labels, train.groups, seed=recipe.seed)
     model.get_layer("logits").set_weights([probe.kernel, probe.bias])
     loss = balanced_loss(views[0].astype(np.float64) @ probe.kernel + probe.bias, train.labels)
-    row = judge(model, recipe, val, epoch=0, loss=loss, lr=0.0, began=began)
+    row = judge(predict(model, val.images, spec), val, epoch=0, loss=loss, lr=0.0, began=began)
     return Checkpoint(history=[row], weights=model.get_weights(), optimizer=[], best=model.get_weights())
 
 

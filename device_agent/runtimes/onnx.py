@@ -30,8 +30,6 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        # A spinning pool keeps a core hot between frames, which a fanless device pays for in heat.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
         failures = (RuntimeError, ValueError, *(getattr(state, name) for name in (*_ERRORS, "RuntimeException")))
         try:
             self._session = ort.InferenceSession(str(require_file(path)), options, providers=["CPUExecutionProvider"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from device_agent.contract.errors import BadInput, NotFound
-from toolkit.models import BN_MOMENTUM, Architecture, build, load_model, predict, save_model
+from toolkit.models import BN_MOMENTUM, Architecture, build, load_model, predict, save_model, settle_statistics
 
 pytestmark = pytest.mark.slow
 BACKBONE = "keras/mobilenet_v2_1.0_224_tf2ptq_dequant_no_top.h5"
@@ -32,9 +32,11 @@ def test_named_ends_and_a_model_that_survives_the_disk(architecture: Architectur
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert {layer.momentum for layer in norms} == {BN_MOMENTUM}
     images = np.random.default_rng(0).integers(0, 256, (70, architecture.size, architecture.size, 3), np.uint8)
-    for layer in norms:  # the statistics of these images: a network of which nothing is known yet answers all alike
-        layer.momentum = 0.0
-    model(images / 127.5 - 1, training=True)
+    assert predict(model, images, architecture.input_spec()).std(axis=0).max() < 1e-3, (
+        "a fresh network answers all alike"
+    )
+    settle_statistics(model, images, architecture.input_spec())
+    assert {layer.momentum for layer in norms} == {BN_MOMENTUM}
     logits = predict(model, images, architecture.input_spec())
     assert logits.shape == (70, 4) and logits.std(axis=0).min() > 0.01
     save_model(model, tmp_path / "model.keras")

@@ -14,8 +14,8 @@ from toolkit.demo.judgement import PAGE_WITHIN_INTERVALS, Expectation, Judgement
 from toolkit.demo.plant import CAMERAS, CHANGED, DIRTY, INTERVAL_S, Plant
 from toolkit.demo.programs import Programs, ended_by_sigterm, wait_until
 
-QUIET_S = 12  # healthy reports before anything happens
-APART_S = 8  # between the dirt and the change-over
+QUIET_S = 10  # healthy reports before anything happens
+APART_S = 4  # between the dirt and the change-over
 
 
 class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
