@@ -34,8 +34,8 @@ def say_effect(reading: Reading) -> str:
     if reading.ratio is None or reading.ratio_low is None or reading.ratio_high is None:
         return f"{name_stream(reading.stream)} changed"
     return (
-        f"{name_stream(reading.stream)} {reading.ratio:.2g}x baseline "
-        f"({reading.ratio_low:.2g} to {reading.ratio_high:.2g})"
+        f"{name_stream(reading.stream)} {say_ratio(reading.ratio)}x baseline "
+        f"({say_ratio(reading.ratio_low)} to {say_ratio(reading.ratio_high)})"
     )
 
 
@@ -80,3 +80,12 @@ def guess_cause(quality: Quality, *, frozen: bool = False, common: bool = False)
     if sharp0 > 0 and contrast > 1.25:
         return f"product or focus: sharpness {sharp:.0f}, was {sharp0:.0f}"
     return "product or parts: the pictures look as sharp and as bright as before"
+
+
+def say_ratio(ratio: float) -> str:
+    """A ratio >= 0 with two figures at least, never in powers of ten.
+
+    >>> say_ratio(0.234), say_ratio(2.14), say_ratio(138.7)
+    ('0.23', '2.1', '139')
+    """
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}" if ratio >= 0.01 else f"{ratio:.2f}"
