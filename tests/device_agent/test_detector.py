@@ -266,6 +266,16 @@ def test_a_frozen_camera_is_found_and_a_slow_line_is_not_one(chosen):
     assert not alike[0] and alike[-1]
 
 
+def test_a_new_product_in_one_cell_is_drift_and_no_frozen_camera(chosen):
+    known = reference_from_baseline(baseline(np.random.default_rng(3), 3000), chosen)
+    watch = Detector(chosen, known, page=PAGE)
+    moved = np.zeros((1, 48), int)
+    moved[0, 47] = 20
+    found = [watch.update(np.array([0]), moved, *(np.array([n]) for n in (20, 19, 0))) for _ in range(60)]
+    assert found[-1].page[0]
+    assert not any(each.frozen[0] for each in found)
+
+
 def test_peers_excuse_a_changed_line_but_no_dirty_lens_and_blame_no_neighbour(chosen, history):
     rng = np.random.default_rng(10)
     rows, group = np.arange(8), np.array([0, 0, 0, 0, 1, 1, 1, 1])
