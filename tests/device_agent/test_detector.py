@@ -269,9 +269,11 @@ def test_a_frozen_camera_is_found_and_a_slow_line_is_not_one(chosen):
 def test_a_new_product_in_one_cell_is_drift_and_no_frozen_camera(chosen):
     known = reference_from_baseline(baseline(np.random.default_rng(3), 3000), chosen)
     watch = Detector(chosen, known, page=PAGE)
-    moved = np.zeros((1, 48), int)
-    moved[0, 47] = 20
-    found = [watch.update(np.array([0]), moved, *(np.array([n]) for n in (20, 19, 0))) for _ in range(60)]
+    split, whole = np.zeros((2, 1, 48), int)
+    split[0, 46:] = 10
+    whole[0, 47] = 20
+    reports = [(split, 9)] * 10 + [(whole, 19)] * 40
+    found = [watch.update(np.array([0]), moved, *(np.array([n]) for n in (20, same, 0))) for moved, same in reports]
     assert found[-1].page[0]
     assert not any(each.frozen[0] for each in found)
 
