@@ -13,8 +13,8 @@ from converters import CONVERTERS, RECIPE
 from converters.console import held_back
 from converters.keras_export import Export
 from converters.parity import ParityReport, Reference, measure, precision_of
-from device_agent.contract.codec import check_document_schema
-from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
+from device_agent.contract.codec import read_document_file
+from device_agent.contract.errors import LinesideError, NotFound, ParityFailed
 from device_agent.contract.files import replacing, write_whole
 
 SCHEMA = "1.0"
@@ -85,15 +85,7 @@ def read_artifact(folder: Path) -> ArtifactRecord | None:
         BadInput: artifact.json is damaged.
         UnknownSchema: written by a later major version.
     """
-    path = folder / RECORD
-    try:
-        record = msgspec.json.decode(path.read_bytes(), type=ArtifactRecord)
-        check_document_schema(record.schema, where=str(path), reads=SCHEMA)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInput(f"{path}: {str(error).lower()}") from error
-    return record
+    return read_document_file(folder / RECORD, ArtifactRecord, reads=SCHEMA)
 
 
 def is_current(folder: Path, source_sha256: str) -> bool:

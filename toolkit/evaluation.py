@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.contract.codec import check_document_schema
+from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, ParityFailed
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import Baseline
@@ -66,10 +66,6 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Baseline | None = None
     times_scored: int = 1
     provenance: Literal["measured"] = "measured"
-
-
-class _Head(msgspec.Struct):
-    schema: str
 
 
 def evaluate_artifact(
@@ -204,15 +200,5 @@ def read_evaluation(run: Run, name: str, split: Split = "val") -> Evaluation | N
     Raises:
         BadInput: it is damaged.
     """
-    path = evaluation_path(run, name, split)
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as failure:
-        raise BadInput(f"{path}: cannot be read: {(failure.strerror or str(failure)).lower()}") from failure
-    try:
-        check_document_schema(msgspec.json.decode(text, type=_Head).schema, where=str(path), reads=EVALUATION_SCHEMA)
-        return msgspec.json.decode(text, type=Evaluation)
-    except (msgspec.DecodeError, msgspec.ValidationError) as failure:
-        raise BadInput(f"{path}: {str(failure).lower()}; evaluate again with: lineside evaluate {run.dir}") from failure
+    hint = f"; evaluate again with: lineside evaluate {run.dir}"
+    return read_document_file(evaluation_path(run, name, split), Evaluation, reads=EVALUATION_SCHEMA, hint=hint)

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.contract.codec import check_document_schema
+from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import InputSpec, Label
@@ -53,10 +53,6 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str] = {}
     prevalence: list[float] | None = None
     metrics: dict[str, float] = {}
-
-
-class _Head(msgspec.Struct):
-    schema: str
 
 
 class Run:
@@ -166,18 +162,7 @@ def open_run(path: str | Path, *, finished: bool = True) -> Run:
 
 def read_record(folder: Path) -> RunRecord | None:
     """run.json of a folder, None where there is none."""
-    path = folder / "run.json"
-    try:
-        text = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    try:
-        check_document_schema(msgspec.json.decode(text, type=_Head).schema, where=str(path), reads=RUN_SCHEMA)
-        return msgspec.json.decode(text, type=RunRecord)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInput(f"{path}: {str(error).lower()}") from error
+    return read_document_file(folder / "run.json", RunRecord, reads=RUN_SCHEMA)
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

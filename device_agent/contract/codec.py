@@ -6,6 +6,7 @@ older minor lacks fields, which take their defaults. A newer major is refused wi
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -62,7 +63,7 @@ class _DocumentHead(msgspec.Struct):
     schema: str
 
 
-def read_document(text: bytes, kind: type[T], *, where: str) -> T:
+def read_document(text: bytes, kind: type[T], *, where: str, reads: str = "1.0") -> T:
     """The JSON document in `text`, which names its schema as "major.minor"; unknown fields are passed over.
 
     Raises:
@@ -70,7 +71,7 @@ def read_document(text: bytes, kind: type[T], *, where: str) -> T:
         BadInput: not JSON, of another shape, or with a field out of its range.
     """
     try:
-        check_document_schema(msgspec.json.decode(text, type=_DocumentHead).schema, where=where)
+        check_document_schema(msgspec.json.decode(text, type=_DocumentHead).schema, where=where, reads=reads)
         return msgspec.json.decode(text, type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise BadInput(f"{where}: {str(error).lower()}") from error
@@ -78,6 +79,27 @@ def read_document(text: bytes, kind: type[T], *, where: str) -> T:
         raise BadInput(f"{where}: text that is not UTF-8 ({error.reason})") from None
     except RecursionError:
         raise BadInput(f"{where}: nested too deeply") from None
+
+
+def read_document_file(path: Path, kind: type[T], *, reads: str = "1.0", hint: str = "") -> T | None:
+    """The document in the file `path`, see `read_document`; None where there is no file. `hint`: what mends a damage.
+
+    Raises:
+        UnknownSchema: another major schema.
+        BadInput: a file that cannot be read or is damaged.
+    """
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    try:
+        return read_document(text, kind, where=str(path), reads=reads)
+    except UnknownSchema:
+        raise
+    except BadInput as error:
+        raise BadInput(f"{error}{hint}") from error
 
 
 def check_document_schema(text: str, *, where: str, reads: str = "1.0") -> None:

@@ -26,10 +26,10 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif temporary.exists():
+            _swap(temporary, path)
+        else:
             _sync(temporary)
-        temporary.replace(path)
+            temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
         _remove(temporary)
@@ -49,6 +49,20 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _swap(folder: Path, path: Path) -> None:
+    """Put a folder where another may be; the other is moved aside first, so that it is never half gone."""
+    aside = path.with_name(f"{folder.name}.old")
+    if path.exists():
+        path.rename(aside)
+    try:
+        folder.rename(path)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        raise
+    _remove(aside)
 
 
 def _sync(path: Path) -> None:
