@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from device_agent.agent import Model, open_model
-from device_agent.config import Broker, Settings
+from device_agent.config import Settings
+from device_agent.contract.broker import Broker
 from device_agent.contract.errors import LinesideError, NotWritable, Unreachable
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Address, SourceEnded

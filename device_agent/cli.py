@@ -151,7 +151,8 @@ def bench(quick: bool, as_json: bool, **options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> Settings:
-    from device_agent.config import Settings, parse_broker
+    from device_agent.config import Settings
+    from device_agent.contract.broker import parse_broker
     from device_agent.contract.topics import check_device
     from device_agent.frames import parse_source
 

@@ -5,52 +5,9 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import unquote, urlsplit
 
-from device_agent.contract.errors import BadInput
+from device_agent.contract.broker import Broker
 from device_agent.frames import Address
-
-
-class Broker(NamedTuple):
-    """Where to speak MQTT; `str()` of it shows no password."""
-
-    host: str
-    port: int
-    user: str | None = None
-    password: str | None = None
-    tls: bool = False
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-    def __repr__(self) -> str:
-        return f"<Broker {self}>"
-
-
-def parse_broker(url: str) -> Broker:
-    """The broker at a URL; without a port 1883, or 8883 for mqtts.
-
-    >>> print(parse_broker("mqtt://press:pa%20ss@10.0.0.5"))
-    mqtt://10.0.0.5:1883
-    >>> parse_broker("mqtt://press:pa%20ss@10.0.0.5").password
-    'pa ss'
-
-    Raises:
-        BadInput: not such a URL.
-    """
-    shown = f"{url.partition('://')[0]}://...{url.rpartition('@')[2]}" if "@" in url else url
-    wrong = BadInput(f"broker {shown!r}: must read like mqtt://host:1883 or mqtts://user:password@host:8883")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise wrong from None
-    tls = parts.scheme == "mqtts"
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise wrong
-    user, password = (unquote(text) if text is not None else None for text in (parts.username, parts.password))
-    return Broker(parts.hostname, port or (8883 if tls else 1883), user, password, tls)
 
 
 class Timing(NamedTuple):

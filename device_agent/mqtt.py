@@ -21,8 +21,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from device_agent.config import Broker
 from device_agent.contract import topics
+from device_agent.contract.broker import Broker
 from device_agent.contract.errors import Unreachable
 
 KEEPALIVE_S = 60

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from device_agent.contract.broker import parse_broker
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
 from fleet.detector_fleet import Settings
 from fleet.ingest import Ingest
-from fleet.link import Broker, Link
+from fleet.link import Link
 from fleet.service import Announce, Monitor
 from fleet.store import one_writer, open_store
 
@@ -47,7 +48,7 @@ def run_monitor(
     Raises:
         BadInput: a bad broker or store URL, another monitor on this store, or a port that is taken.
     """
-    address = Broker.parse(broker)
+    address = parse_broker(broker)
     engine = open_store(store, create=True)
     with one_writer(engine), _page(page, store, say), _ending() as stop:
         ingest = Ingest(engine, settings, hold_windows=hold_windows)

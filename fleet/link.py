@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -14,8 +13,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from device_agent.contract import topics
+from device_agent.contract.broker import Broker
 from device_agent.contract.codec import SCHEMA, encode
-from device_agent.contract.errors import BadInput
 from device_agent.contract.session import State
 from fleet.inbox import Message
 
@@ -24,40 +23,6 @@ KEEPALIVE_S = 30
 ACK_EXPIRY_S = 60
 ANSWER_MS = 3_000
 KINDS = ("state", "birth", "report", "backfill", "event")
-
-
-class Broker(NamedTuple):
-    """Where a broker is: mqtt://[user[:password]@]host[:port], mqtts:// for TLS."""
-
-    host: str
-    port: int
-    tls: bool
-    user: str | None
-    password: str | None
-
-    @classmethod
-    def parse(cls, url: str) -> Broker:
-        """The broker of a URL.
-
-        >>> Broker.parse("mqtt://line.example")[:3]
-        ('line.example', 1883, False)
-
-        Raises:
-            BadInput: not such a URL.
-        """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
-            raise BadInput(f"broker {url!r} is no address; mqtt://localhost:1883 or mqtts://host:8883 would work")
-        tls = parts.scheme == "mqtts"
-        user, password = (unquote(part) if part is not None else None for part in (parts.username, parts.password))
-        return cls(parts.hostname, port or (8883 if tls else 1883), tls, user, password)
-
-    def __str__(self) -> str:
-        return f"mqtt{'s' * self.tls}://{self.host}:{self.port}"
 
 
 class Link:

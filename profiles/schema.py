@@ -13,8 +13,8 @@ from device_agent.contract.manifest import RunSection
 PROFILE_SCHEMA = "1.0"
 ARTIFACTS = ("litert-fp32", "litert-int8", "onnx-fp32", "onnx-int8", "openvino-fp16", "openvino-int8")
 SourceKind = Literal["measured", "vendor", "literature", "estimate"]
-ArtifactName = Annotated[str, Meta(pattern="^[a-z0-9_]+-(fp32|fp16|int8)$")]
-ProfileId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,47}$")]
+ArtifactName = Annotated[str, Meta(pattern="^[a-z0-9_]+-(fp32|fp16|int8)\\Z")]
+ProfileId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,47}\Z")]
 PROFILE_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,47}")
 
 
