@@ -82,10 +82,10 @@ def _judge(reports: dict[str, BenchmarkReport], profile: DeviceProfile | None, m
 
 
 def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from toolkit.evaluation import read_evaluation
+    from toolkit.terminal import print_tables
 
     device = next(iter(reports.values())).device
     table = Table(title=f"measured on this machine: {device}", title_justify="left")
@@ -111,7 +111,7 @@ def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile
         row = [budgets.latency_p50_ms, None, None, None, None, budgets.rss_mib, budgets.size_mib, None]
         table.add_section()
         table.add_row(f"budget of {profile.id}", *(f"{value:g}" if value is not None else "" for value in row))
-    Console().print(table)
+    print_tables(table)
     if profile is not None and not profile.this_machine:
         click.echo(f"measured on this machine, not on the board: no verdict on {profile.name}")
     for name, report in reports.items():

@@ -54,8 +54,8 @@ def synth(
     \b
     Example: lineside data synth data/steel --images 2000 --seed 1
     """
-    from toolkit.progress import progress_bar
     from toolkit.synth import SynthRecipe, synthesize
+    from toolkit.terminal import progress_bar
 
     recipe = SynthRecipe(
         images=images,
@@ -87,8 +87,8 @@ def check(folder: Path, seed: int, as_json: bool) -> None:
     \b
     Example: lineside data check data/steel
     """
-    from toolkit.progress import progress_bar
     from toolkit.survey import survey
+    from toolkit.terminal import progress_bar
 
     with progress_bar("reading") as progress:
         result = survey(folder, seed=seed, progress=progress)

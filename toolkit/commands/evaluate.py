@@ -55,8 +55,9 @@ def evaluate(run_dir: Path, split: Literal["val", "test"], names: tuple[str, ...
 
 
 def _print(results: list[Evaluation], plot: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from toolkit.terminal import print_tables
 
     first = results[0]
     title = f"{first.split} split: {first.images} images, {first.groups} groups; intervals 95 %"
@@ -74,14 +75,12 @@ def _print(results: list[Evaluation], plot: Path) -> None:
             f"{one.temperature:.2f}",
         )
     recall = Table(title="recall of each class", title_justify="left")
-    recall.add_column("artifact")
-    for label in first.labels:
-        recall.add_column(label, justify="right")
+    recall.add_column("class")
     for one in results:
-        recall.add_row(one.artifact, *("-" if value is None else f"{value:.3f}" for value in one.recall))
-    console = Console()
-    console.print(table)
-    console.print(recall)
+        recall.add_column(one.artifact, justify="right")
+    for label, *row in zip(first.labels, *(one.recall for one in results), strict=True):
+        recall.add_row(label, *("-" if value is None else f"{value:.3f}" for value in row))
+    print_tables(table, recall)
     if first.split == "test":
         click.echo(f"the test split was scored {max(one.times_scored for one in results)} times")
     click.echo(f"reliability: {plot}")

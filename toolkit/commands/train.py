@@ -64,9 +64,9 @@ def train(
     """
     from toolkit.images import open_dataset
     from toolkit.models import Architecture
-    from toolkit.progress import progress_bar
     from toolkit.recipe import make_recipe
     from toolkit.splits import split
+    from toolkit.terminal import progress_bar
     from toolkit.training import train as run_training
     from toolkit.training_bar import TrainingBar
 
