@@ -31,6 +31,7 @@ def write_history(path: Path, history: list[Epoch]) -> None:
 def plot_history(path: Path, state: Checkpoint) -> None:
     """Losses on the left, macro-F1 on validation on the right; a line marks the epoch that was kept."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -45,6 +46,10 @@ def plot_history(path: Path, state: Checkpoint) -> None:
     for axes in (left, right):
         axes.axvline(state.best_epoch.epoch, color="0.6", linewidth=1, linestyle="--")
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(-0.5, max(epochs) + 0.5)
+    if not any(epochs):
+        figure.suptitle("the linear probe alone: no epoch was trained", fontsize=10)
     _save(figure, path)
 
 
