@@ -11,11 +11,13 @@ import msgspec
 
 from converters import CONVERTERS, RECIPE
 from converters.console import held_back
+from converters.golden import golden_answers, images_sha256
 from converters.keras_export import Export
-from converters.parity import ParityReport, Reference, measure, precision_of
+from converters.parity import ParityReport, Precision, Reference, measure, precision_of
 from device_agent.contract.codec import read_document_file
-from device_agent.contract.errors import LinesideError, NotFound, ParityFailed
+from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
 from device_agent.contract.files import replacing, write_whole
+from device_agent.contract.manifest import Golden
 
 SCHEMA = "1.0"
 RECORD = "artifact.json"
@@ -25,13 +27,14 @@ class ArtifactRecord(msgspec.Struct, frozen=True, kw_only=True):
     """artifact.json. `files` lie beside it, the first is the one that the runtime opens; `sha256` are theirs.
 
     `source_sha256` is the digest of the Keras model's file and `recipe` the converters' version: when either is
-    another, the artifact is out of date. `seconds` is what the conversion took, the gate not counted.
+    another, the artifact is out of date. `seconds` is what the conversion took, the gate not counted. `golden` are
+    the answers that the files gave here for the images of that digest.
     """
 
     schema: str = SCHEMA
     name: str
     runtime: str
-    precision: str
+    precision: Precision
     files: list[str]
     sha256: dict[str, str]
     size_bytes: int
@@ -40,6 +43,8 @@ class ArtifactRecord(msgspec.Struct, frozen=True, kw_only=True):
     calibration_images: int
     seconds: float
     parity: ParityReport
+    golden: Golden | None = None
+    golden_images_sha256: str = ""
 
 
 def build(name: str, export: Export, reference: Reference, folder: Path, *, source_sha256: str) -> ArtifactRecord:
@@ -73,6 +78,8 @@ def build(name: str, export: Export, reference: Reference, folder: Path, *, sour
             calibration_images=len(export.calibration) if precision == "int8" else 0,
             seconds=round(seconds, 2),
             parity=report,
+            golden=golden_answers(runtime, precision, files[0], export.spec, reference.golden),
+            golden_images_sha256=images_sha256(reference.golden),
         )
         write_whole(temporary / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return record
@@ -88,16 +95,31 @@ def read_artifact(folder: Path) -> ArtifactRecord | None:
     return read_document_file(folder / RECORD, ArtifactRecord, reads=SCHEMA)
 
 
+def check_artifact(folder: Path, source_sha256: str) -> ArtifactRecord:
+    """The record of the artifact in `folder`, whose files are those that were made from that model and passed the gate.
+
+    Raises:
+        NotFound: no artifact there, or a file is gone.
+        BadInput, UnknownSchema: as for `read_artifact`.
+        ParityFailed: made from another model, failed its gate, or a file has another content.
+    """
+    record = read_artifact(folder)
+    if record is None:
+        raise NotFound(f"{folder}: artifact.json is gone; convert again")
+    if record.source_sha256 != source_sha256:
+        raise ParityFailed(f"{folder}: was converted from another model; convert again")
+    if not record.parity.passed:
+        raise ParityFailed(f"{folder}: {'; '.join(record.parity.failures)}; convert again with --force")
+    check_files(folder, record)
+    return record
+
+
 def is_current(folder: Path, source_sha256: str) -> bool:
     """Whether the artifact in `folder` was made from that model by these converters, and is undamaged."""
     try:
-        record = read_artifact(folder)
-        if record is None or (record.source_sha256, record.recipe) != (source_sha256, RECIPE):
-            return False
-        check_files(folder, record)
+        return check_artifact(folder, source_sha256).recipe == RECIPE
     except LinesideError:
         return False
-    return True
 
 
 def check_files(folder: Path, record: ArtifactRecord) -> None:
@@ -105,8 +127,11 @@ def check_files(folder: Path, record: ArtifactRecord) -> None:
 
     Raises:
         NotFound: a file is gone.
+        BadInput: none is named.
         ParityFailed: a file has another content.
     """
+    if not record.files:
+        raise BadInput(f"{folder / RECORD}: names no files; convert again with --force")
     for name in record.files:
         if not (folder / name).is_file():
             raise NotFound(f"{folder / name}: the file is gone; convert again with --force")
@@ -125,8 +150,11 @@ def file_sha256(path: Path) -> str:
 
     Raises:
         NotFound: no such file.
+        BadInput: it cannot be read.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
         raise NotFound(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error

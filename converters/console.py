@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -16,12 +15,13 @@ from device_agent.contract.errors import LinesideError
 def held_back() -> Iterator[None]:
     """Nothing that is written to stdout or stderr in this block is seen, native code included.
 
-    When the block ends with an error that has no sentence for people, the last 40 lines go to stderr after all.
+    It is kept in memory, so that a full disk is no trouble. When the block ends with an error that has no sentence for
+    people, the last 40 lines go to stderr after all.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
-    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+    with os.fdopen(os.memfd_create("chatter"), "w+b") as sink, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.dup2(sink.fileno(), 1)
         os.dup2(sink.fileno(), 2)

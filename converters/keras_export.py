@@ -48,6 +48,11 @@ class Export:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (n, classes) float32 that Keras gives for images (n, h, w, c) uint8."""
-        rows = list(tensors(images, self.spec))
-        batches = [np.concatenate(rows[start : start + 64]) for start in range(0, len(rows), 64)]
-        return np.concatenate([np.asarray(self.model(batch, training=False)) for batch in batches])
+        return keras_logits(self.model, self.spec, images)
+
+
+def keras_logits(model: Any, spec: InputSpec, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits (n, classes) float32 that a Keras model gives for images (n, h, w, c) uint8 fitted to `spec`."""
+    rows = list(tensors(images, spec))
+    batches = [np.concatenate(rows[start : start + 64]) for start in range(0, len(rows), 64)]
+    return np.concatenate([np.asarray(model(batch, training=False)) for batch in batches])

@@ -15,6 +15,7 @@ from converters.head_bias import measure_shift
 from converters.keras_export import Export
 from device_agent.contract.errors import NotWritable
 from device_agent.contract.optional import require
+from device_agent.runtimes.silence import require_silent
 
 OPSET = 17
 
@@ -28,7 +29,7 @@ def write_fp32(export: Export, folder: Path) -> list[Path]:
 
 def write_int8(export: Export, folder: Path) -> list[Path]:
     """model.onnx with float32 input and output, QDQ between: uint8 activations a tensor, int8 weights a channel."""
-    quantization = require("onnxruntime.quantization", extra="toolkit")
+    quantization = require_silent("onnxruntime.quantization", extra="toolkit")
     path = folder / "model.onnx"
     kind = quantization.QuantType
     with _whole_files(path):
@@ -61,8 +62,8 @@ def _float_model(export: Export) -> Path:
     path = export.scratch / "float.onnx"
     if path.exists():
         return path
-    tf2onnx = require("tf2onnx", extra="toolkit")
-    quantization = require("onnxruntime.quantization.shape_inference", extra="toolkit")
+    tf2onnx = require_silent("tf2onnx", extra="toolkit")
+    quantization = require_silent("onnxruntime.quantization.shape_inference", extra="toolkit")
     image, logits = export.frozen.inputs[0].name, export.frozen.outputs[0].name
     model, _ = tf2onnx.convert.from_graph_def(
         export.frozen.graph.as_graph_def(),

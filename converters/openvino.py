@@ -12,7 +12,7 @@ from converters.calibration import tensors
 from converters.head_bias import measure_shift
 from converters.keras_export import Export
 from device_agent.contract.errors import NotWritable
-from device_agent.contract.optional import require
+from device_agent.runtimes.silence import require_silent
 
 
 def write_fp16(export: Export, folder: Path) -> list[Path]:
@@ -29,9 +29,9 @@ def write_fp16(export: Export, folder: Path) -> list[Path]:
 
 def write_int8(export: Export, folder: Path) -> list[Path]:
     """model.xml and model.bin with int8 weights a channel and 8-bit activations a tensor, float32 input and output."""
-    nncf = require("nncf", extra="toolkit")
-    parameters = require("nncf.quantization.advanced_parameters", extra="toolkit")
-    estimators = require("nncf.quantization.range_estimator", extra="toolkit")
+    nncf = require_silent("nncf", extra="toolkit")
+    parameters = require_silent("nncf.quantization.advanced_parameters", extra="toolkit")
+    estimators = require_silent("nncf.quantization.range_estimator", extra="toolkit")
     # NNCF's default averages the extremes of the images, which clips what is rare: the defects
     minmax = estimators.RangeEstimatorParametersSet.MINMAX
     model = nncf.quantize(
@@ -48,7 +48,7 @@ def write_int8(export: Export, folder: Path) -> list[Path]:
 
 
 def _float_model(export: Export) -> Any:
-    ov = require("openvino", extra="toolkit")
+    ov = require_silent("openvino", extra="toolkit")
     graph = export.scratch / "frozen.pb"
     if not graph.exists():
         graph.write_bytes(export.frozen.graph.as_graph_def().SerializeToString())
@@ -60,8 +60,8 @@ def _float_model(export: Export) -> Any:
 
 def _halve(model: Any) -> None:
     """Store the weights of full convolutions and matrix products as fp16, each followed by a conversion to float32."""
-    ov = require("openvino", extra="toolkit")
-    opset = require("openvino.opset13", extra="toolkit")
+    ov = require_silent("openvino", extra="toolkit")
+    opset = require_silent("openvino.opset13", extra="toolkit")
     for node in model.get_ops():
         if node.get_type_name() not in ("Convolution", "MatMul"):
             continue
@@ -72,7 +72,7 @@ def _halve(model: Any) -> None:
 
 
 def _save(model: Any, folder: Path) -> list[Path]:
-    ov = require("openvino", extra="toolkit")
+    ov = require_silent("openvino", extra="toolkit")
     path = folder / "model.xml"
     for number, node in enumerate(model.get_ordered_ops()):  # their own names count on through the process
         node.set_friendly_name(f"{node.get_type_name()}{number}")
@@ -85,7 +85,7 @@ def _save(model: Any, folder: Path) -> list[Path]:
 
 def _add_bias(model: Any, shift: NDArray[np.float64]) -> None:
     """Add `shift` (classes,) to the logits."""
-    opset = require("openvino.opset13", extra="toolkit")
+    opset = require_silent("openvino.opset13", extra="toolkit")
     port = model.get_results()[0].input(0)
     logits = port.get_source_output()
     corrected = opset.add(logits, opset.constant(shift[None].astype(np.float32)))

@@ -1,6 +1,6 @@
 """`python -m device_agent` is `lineside-agent`."""
 
-from device_agent.cli import main
+from device_agent.start import agent
 
 if __name__ == "__main__":
-    main()
+    agent()

@@ -6,18 +6,19 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.bundle import read_bundle, unpack
+from device_agent.bundle import read_bundle, sweep, unpack
 from device_agent.config import Settings, Timing, phase_s
 from device_agent.contract.codec import SCHEMA
-from device_agent.contract.errors import LinesideError
+from device_agent.contract.errors import BadInput, LinesideError
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest
 from device_agent.contract.review import Verdict
 from device_agent.contract.session import Birth
@@ -32,11 +33,14 @@ from device_agent.rungs import Open, Rungs, Serving, choose, opener
 from device_agent.salvage import open_spool
 from device_agent.telemetry import Telemetry, clock_synced
 from device_agent.uplink import Clocks, Uplink
+from device_agent.verdicts import Printer
 
 
 class Model(NamedTuple):
-    """A bundle, unpacked: its manifest, artifacts in their order of trial, golden images, and how to open artifacts."""
+    """A bundle, unpacked into `folder`: its manifest, artifacts in their order of trial, golden images, and how to open
+    artifacts."""
 
+    folder: Path
     manifest: BundleManifest
     artifacts: list[ArtifactManifest]
     images: NDArray[np.uint8]
@@ -52,7 +56,7 @@ def open_model(settings: Settings) -> Model:
     bundle = read_bundle(settings.bundle)
     artifacts = choose(bundle.manifest, settings.artifact)
     folder = unpack(settings.bundle, settings.state / "bundles")
-    return Model(bundle.manifest, artifacts, bundle.golden, opener(folder, bundle.manifest.run.threads))
+    return Model(folder, bundle.manifest, artifacts, bundle.golden, opener(folder, bundle.manifest.run.threads))
 
 
 def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
@@ -72,24 +76,22 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
         log(kind, text)
         courier.put(Told(kind, text))
 
-    courier.start(lambda: make_uplink(settings, courier, log))
-    rungs = Rungs(model.artifacts, model.images, model.open, event)
-    capture: Capture | None = None
-    try:
-        capture = Capture(settings.source, model.artifacts[0].input, event=event)
+    with ExitStack() as ends:
+        courier.start(lambda: make_uplink(settings, courier, log))
+        ends.callback(courier.stop)
+        sweep(model.folder)
+        rungs = Rungs(model.artifacts, model.images, model.open, event)
+        ends.callback(rungs.close)
+        capture = ends.enter_context(closing(Capture(settings.source, model.artifacts[0].input, event=event)))
         _bind(model.manifest.run.affinity, event)
         serving = rungs.descend()
         capture.refit(serving.artifact.input)
-        loop = _loop(settings, model.manifest, courier, event, (capture, rungs, serving))
+        verdict = ends.enter_context(_verdicts(settings, event))
+        loop = _loop(settings, model.manifest, courier, event, (capture, rungs, serving), verdict)
         answered = loop.run(stop=lambda: stop() or courier.broken, limit=settings.frames)
         if courier.broken:
             raise LinesideError("the delivery of reports has ended by an error in this program, shown above")
         return answered
-    finally:
-        if capture is not None:
-            capture.close()
-        rungs.close()
-        courier.stop()
 
 
 def make_uplink(settings: Settings, courier: Courier, log: Callable[[str, str], None]) -> Uplink:
@@ -97,7 +99,6 @@ def make_uplink(settings: Settings, courier: Courier, log: Callable[[str, str], 
 
     Raises:
         BadInput: another agent uses the state folder.
-        NotWritable: the state folder cannot be written.
     """
 
     def told(kind: str, text: str) -> None:
@@ -107,12 +108,11 @@ def make_uplink(settings: Settings, courier: Courier, log: Callable[[str, str], 
     if settings.broker is None:
         log("no_broker", "reports are kept in the spool")
     return Uplink(
-        open_spool(settings.state, told),
+        lambda: open_spool(settings.state, told),
         Link(settings.broker, settings.device, courier.put) if settings.broker else None,
         timing=Timing.of(settings.interval_s),
         clocks=Clocks(time.monotonic, time.time),
         log=log,
-        reopen=lambda: open_spool(settings.state, told),
         rng=random.Random(),
         encoding=settings.encoding,
     )
@@ -124,6 +124,7 @@ def _loop(
     courier: Courier,
     event: Callable[[str, str], None],
     parts: tuple[Capture, Rungs, Serving],
+    verdict: Callable[[Verdict], None] | None,
 ) -> Loop:
     telemetry = Telemetry(settings.state)
 
@@ -137,7 +138,7 @@ def _loop(
     return Loop(
         *parts,
         manifest.labels,
-        Outlets(courier.put, serves, event, _print if settings.verdicts else None),
+        Outlets(courier.put, serves, event, verdict),
         clock=time.monotonic_ns,
         around=around,
         schedule=Schedule(int(settings.interval_s * 1e9), int(phase_s(settings.device, settings.interval_s) * 1e9)),
@@ -169,6 +170,16 @@ def _bind(cores: list[int] | None, event: Callable[[str, str], None]) -> None:
             event("affinity_refused", f"cores {cores}: {(error.strerror or str(error)).lower()}")
 
 
-def _print(verdict: Verdict) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(verdict) + b"\n")
-    sys.stdout.buffer.flush()
+@contextmanager
+def _verdicts(settings: Settings, event: Callable[[str, str], None]) -> Iterator[Callable[[Verdict], None] | None]:
+    """Where verdicts go for the time of the block; what waits is written at its end."""
+    if not settings.verdicts:
+        yield None
+        return
+    if sys.stdout is None:
+        raise BadInput("--verdicts - needs an open stdout")
+    printer = Printer(sys.stdout.fileno(), event)
+    try:
+        yield printer.put
+    finally:
+        printer.close()

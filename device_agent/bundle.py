@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import shutil
 import stat
 import tokenize
 import zipfile
@@ -19,13 +21,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.contract.errors import BadInput, LinesideError, NotFound, TrustFailed
+from device_agent.contract.errors import BadInput, NotFound, TrustFailed
 from device_agent.contract.files import replacing, write_whole
 from device_agent.contract.manifest import BundleManifest, FileEntry, read_manifest, write_manifest
+from device_agent.reading import read_plain
 
 MANIFEST = "manifest.json"
 MAX_BUNDLE_BYTES = 512 * 1024**2
 MAX_MANIFEST_BYTES = 16 * 1024**2
+_LEFT = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\..*\.part.*")
 _SEAL = b"sha256:"
 _SEAL_BYTES = len(_SEAL) + 64
 
@@ -75,17 +79,13 @@ def read_bundle(path: Path) -> Bundle:
     """The bundle at `path`, with every digest verified.
 
     Raises:
-        NotFound: no such file.
+        NotFound: no such file, no plain file, or one over 512 MiB.
         TrustFailed: damaged, not a bundle, or with anything in it that its manifest does not name.
         UnknownSchema: its manifest has a later major schema.
         BadInput: the manifest is none, or contradicts itself.
     """
     try:
-        if path.stat().st_size > MAX_BUNDLE_BYTES:
-            raise TrustFailed(f"{path}: over {MAX_BUNDLE_BYTES // 1024**2} MiB, which no bundle is")
-        content = path.read_bytes()
-    except LinesideError:
-        raise
+        content = read_plain(path, MAX_BUNDLE_BYTES)
     except OSError as error:
         raise NotFound(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     return _verified(content, str(path))
@@ -109,6 +109,13 @@ def unpack(path: Path, folder: Path) -> Path:
         for name, content in bundle.files.items():
             write_whole(temporary / name, content)
     return target
+
+
+def sweep(current: Path) -> None:
+    """Remove what other bundles, and unpackings that were killed, left beside the folder `current` of `unpack`."""
+    for path in current.parent.iterdir():
+        if path != current and _LEFT.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -44,6 +44,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     result: SelfTest | None = None
     error: str = ""
 
+    @property
+    def why(self) -> str:
+        """What is wrong with it, for a person."""
+        return self.result.words if self.result else self.error
+
 
 def check(settings: Settings) -> Iterator[Finding]:
     """Findings on the parts of a run, in the order in which it needs them."""
@@ -58,7 +63,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield _finding("bundle", "copy it again from where `lineside pack` wrote it", bundle)
     if model:
         for answer in answers(model[0]):
-            text = f"{answer.artifact} {'knows its answers' if answer.ok else 'is refused: ' + _why(answer)}"
+            text = f"{answer.artifact} {'knows its answers' if answer.ok else 'is refused: ' + answer.why}"
             fix = "" if answer.ok else 'pip install "lineside[agent-litert]", agent-onnx or agent-openvino'
             yield Finding(part="runtime", ok=answer.ok, text=text, fix=fix, exit_code=0 if answer.ok else 4)
     spec = model[0].artifacts[0].input if model else _ANY
@@ -86,12 +91,6 @@ def answers(model: Model) -> list[Answer]:
         except LinesideError as error:
             found.append(Answer(artifact=name, ok=False, error=str(error)))
     return found
-
-
-def _why(answer: Answer) -> str:
-    if answer.result is None:
-        return answer.error
-    return f"a golden logit is off by {answer.result.worst:.3g}, {answer.result.tolerance:.3g} is allowed"
 
 
 def _finding(part: str, fix: str, look: Callable[[], str]) -> Finding:

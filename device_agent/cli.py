@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,25 @@ if TYPE_CHECKING:
     from device_agent.config import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_SOURCE = "folder:DIR, camera:0, video:FILE, rtsp://..., http://... or synthetic, with options as in folder:DIR:once=1."
+_SOURCE = (
+    "folder:DIR, camera:0, video:FILE, rtsp://..., http://... or synthetic, with options as in folder:DIR:once=1; also "
+    "from LINESIDE_SOURCE, which hides a password from other users."
+)
+_BROKER = (
+    "mqtt://[user:password@]host[:port]; also from LINESIDE_BROKER, which hides the password from other users. "
+    "Without it reports stay here."
+)
+
+
+class _Number(click.FloatRange):
+    """A number from `min` to `max`; nan, which no comparison refuses, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a usage error."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
 
 
 @click.group("lineside-agent", context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,18 +62,16 @@ def _bundle(command: Command) -> Command:
 
 
 def _line(command: Command) -> Command:
-    command = click.option("--source", required=True, help=_SOURCE)(command)
-    command = click.option("--broker", help="mqtt://[user:password@]host[:port]; without it reports stay here.")(
-        command
-    )
-    command = click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), help="Frames per second.")(command)
+    command = click.option("--source", required=True, envvar="LINESIDE_SOURCE", help=_SOURCE)(command)
+    command = click.option("--broker", envvar="LINESIDE_BROKER", help=_BROKER)(command)
+    command = click.option("--fps", type=_Number(0.01, 1000), help="Frames per second.")(command)
     return click.option("--device", required=True, help="Name of this device: 3 to 32 of a-z, 0-9 and '-'.")(command)
 
 
 @cli.command()
 @_bundle
 @_line
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=60.0, show_default=True, help="Seconds a report.")
+@click.option("--interval", type=_Number(0.1, 3600), default=60.0, show_default=True, help="Seconds a report.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--verdicts", type=click.Choice(["-", "none"]), default="none", show_default=True, help="- is stdout.")
 @click.option("--encoding", type=click.Choice(["msgpack", "json"]), default="msgpack", show_default=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
+from device_agent.contract.errors import NotWritable
 from device_agent.contract.report import DeviceReport
 from device_agent.contract.session import Birth
 from device_agent.mqtt import Acknowledged, Connected, Disconnected, News, Rejected
@@ -35,6 +36,7 @@ class Courier:
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Item] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._lost = ""
 
     @property
     def broken(self) -> bool:
@@ -59,17 +61,23 @@ class Courier:
                 uplink.tick()
                 continue
             if isinstance(item, _Stop):
-                uplink.close(item.timeout_s)
+                self._lost = uplink.close(item.timeout_s)
                 return
             dispatch(item, uplink)
             uplink.tick()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Deliver what was put so far: into the spool, and to the broker if it takes it within the time."""
+        """Deliver what was put so far: into the spool, and to the broker if it takes it within the time.
+
+        Raises:
+            NotWritable: the spool could not take it; the sentence says how many reports are lost.
+        """
         if self._thread is not None:
             self._inbox.put(_Stop(timeout_s))
             self._thread.join(timeout_s + 8.0)
             self._thread = None
+        if self._lost:
+            raise NotWritable(self._lost)
 
 
 def dispatch(item: News | DeviceReport | Birth | Told, uplink: Uplink) -> None:

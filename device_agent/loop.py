@@ -127,12 +127,12 @@ class Loop:
             tensor = runtime.encode(frame.image)
             encoded_ns = self._clock()
             logits = runtime.invoke(tensor)
+            inferred_ns = self._clock()
+            answer = classify(np.asarray(logits, np.float32), artifact.temperature)
         except LinesideError as error:
             self._out.event("infer_failed", f"{self._serving.name}: {error}")
             self._change(self._rungs.descend())
             return False
-        inferred_ns = self._clock()
-        answer = classify(np.asarray(logits, np.float32), artifact.temperature)
         if self._out.verdict is not None:
             self._out.verdict(self._verdict(frame, answer))
         stages_us = (

@@ -22,7 +22,7 @@ from device_agent.console import run
 from device_agent.contract.benchmark import BenchmarkReport
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
-from device_agent.runtimes import open_runtime
+from device_agent.runtimes import Runtime, open_runtime
 
 MIB = 1024**2
 FRAME = (480, 640, 3)
@@ -41,6 +41,13 @@ class Effort(NamedTuple):
 
 FULL = Effort(50, 10.0)
 QUICK = Effort(50, 1.0)
+
+
+class Start(NamedTuple):
+    """What came before the runs, in ms: loading the model, and its first inference."""
+
+    load_ms: float
+    first_ms: float
 
 
 class Samples(NamedTuple):
@@ -76,24 +83,38 @@ def measure(
         MissingPackage: the runtime is not installed.
     """
     frame = np.random.default_rng(0).integers(0, 256, FRAME, np.uint8)
-    image = preprocess.fit(frame, spec)
-    start = wall()
+    begun = wall()
     runtime = open_runtime(runtime_name, path, spec, threads=threads)
     loaded = wall()
-    tensor = runtime.encode(image)
+    tensor = runtime.encode(preprocess.fit(frame, spec))
     encoded = wall()
     runtime.invoke(tensor)
-    first = wall()
+    start = Start((loaded - begun) * 1e3, (wall() - encoded) * 1e3)
     warm_up(lambda: runtime.invoke(tensor), wall=wall)
     samples = repeat(lambda: runtime.invoke(tensor), effort, wall=wall, cpu=cpu)
     before = repeat(lambda: runtime.encode(preprocess.fit(frame, spec)), Effort(50, 0.1), wall=wall, cpu=cpu)
     runtime.close()
+    size = path.stat().st_size if size_bytes is None else size_bytes
+    return report(runtime, start, before, samples, precision=precision, threads=threads, size_bytes=size)
+
+
+def report(
+    runtime: Runtime,
+    start: Start,
+    before: Samples,
+    samples: Samples,
+    *,
+    precision: str,
+    threads: int,
+    size_bytes: int,
+) -> BenchmarkReport:
+    """What the times of the runs add up to; `before` are the times of preprocessing."""
     times = np.array(samples.wall_ms)
     p50, p90, p99 = np.quantile(times, [0.5, 0.9, 0.99])
     flags = disturbances(samples, threads=threads)
     return BenchmarkReport(
         device=device_name(),
-        runtime=runtime_name,
+        runtime=runtime.name,
         runtime_version=runtime.version,
         precision=precision,
         threads=threads,
@@ -106,10 +127,10 @@ def measure(
         max_ms=float(times.max()),
         cpu_p50_ms=float(np.median(samples.cpu_ms)),
         preprocess_p50_ms=float(np.median(before.wall_ms)),
-        load_ms=(loaded - start) * 1e3,
-        first_inference_ms=(first - encoded) * 1e3,
+        load_ms=start.load_ms,
+        first_inference_ms=start.first_ms,
         rss_peak_mib=peak_rss_mib(),
-        size_mib=(path.stat().st_size if size_bytes is None else size_bytes) / MIB,
+        size_mib=size_bytes / MIB,
         valid=not flags,
         flags=flags + clocks(),
         samples_ms=times[np.linspace(0, len(times) - 1, min(len(times), KEPT_SAMPLES)).astype(int)].round(6).tolist(),
@@ -210,7 +231,7 @@ def command(
         spec = msgspec.json.decode(input_json, type=InputSpec)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise BadInput(f"--input: {str(error).lower()}") from error
-    report = measure(
+    measured = measure(
         runtime,
         model,
         spec,
@@ -219,7 +240,7 @@ def command(
         effort=QUICK if quick else FULL,
         size_bytes=size_bytes,
     )
-    click.echo(msgspec.json.encode(report).decode())
+    click.echo(msgspec.json.encode(measured).decode())
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 60
 WILL_DELAY_S = 30
 CONNECT_TIMEOUT_S = 5.0
+MAX_PACKET_BYTES = 4096
+MAX_ACK_BYTES = 64
 
 
 class Connected(NamedTuple):
@@ -43,7 +45,7 @@ class Disconnected(NamedTuple):
 
 
 class Acknowledged(NamedTuple):
-    """A message on the device's ack topic."""
+    """A message on the device's ack topic, neither retained nor over 64 bytes."""
 
     payload: bytes
 
@@ -167,7 +169,7 @@ class _Watch:
         self._end(f"the connection ended: {str(reason).lower()}")
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if not message.retain:
+        if not message.retain and len(message.payload) <= MAX_ACK_BYTES:
             self._hear(Acknowledged(bytes(message.payload)))
 
     def _on_publish(self, _client: Client, _data: Any, _mid: int, reason: ReasonCode, _properties: Any) -> None:
@@ -196,7 +198,8 @@ def make_client(broker: Broker, client_id: str, protocol: MQTTProtocolVersion) -
 def start(client: Client, broker: Broker) -> None:
     """Begin to connect, in a thread of the client's own."""
     protocol = client.protocol
-    properties = _properties(protocol, PacketTypes.CONNECT, SessionExpiryInterval=SESSION_EXPIRY_S)
+    limits = {"SessionExpiryInterval": SESSION_EXPIRY_S, "MaximumPacketSize": MAX_PACKET_BYTES}
+    properties = _properties(protocol, PacketTypes.CONNECT, **limits)
     clean: CleanStartOption = True if protocol == MQTTv5 else MQTT_CLEAN_START_FIRST_ONLY
     client.connect_async(broker.host, broker.port, KEEPALIVE_S, clean_start=clean, properties=properties)
     client.loop_start()

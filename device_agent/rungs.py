@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from device_agent.contract.errors import BadInput, LinesideError, SelfTestFailed
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest
 from device_agent.runtimes import Runtime, open_runtime
-from device_agent.selftest import SelfTest, self_test
+from device_agent.selftest import self_test
 
 Open = Callable[[ArtifactManifest], Runtime]
 Event = Callable[[str, str], None]
@@ -52,16 +52,14 @@ class Rungs:
             self._at += 1
             artifact = self._artifacts[self._at]
             try:
-                runtime = self._open(artifact)
-                serving = Serving(runtime, artifact, self._at > 0)
-                result = self_test(runtime, self._images, artifact.golden)
-                if result.ok:
-                    self._serving = serving
-                    return serving
-                runtime.close()
-                said = f"{serving.name}: {_words(result)}"
+                self._serving = serving = Serving(self._open(artifact), artifact, self._at > 0)
+                fault = self._fault(serving)
             except LinesideError as error:
-                said = f"{artifact_name(artifact)}: {error}"
+                fault = str(error)
+            if not fault:
+                return serving
+            self.close()
+            said = f"{artifact_name(artifact)}: {fault}"
             self._event("artifact_refused", said)
         raise SelfTestFailed(f"no artifact of the bundle can serve; the last one, {said}")
 
@@ -71,11 +69,19 @@ class Rungs:
         Raises:
             SelfTestFailed: there is none left.
         """
-        result = self_test(serving.runtime, self._images, serving.artifact.golden)
-        if result.ok:
+        fault = self._fault(serving)
+        if not fault:
             return serving
-        self._event("self_test_failed", f"{serving.name}: {_words(result)}")
+        self._event("self_test_failed", f"{serving.name}: {fault}")
         return self.descend()
+
+    def _fault(self, serving: Serving) -> str:
+        """Why an artifact may not serve; "" when it gives its golden answers."""
+        try:
+            result = self_test(serving.runtime, self._images, serving.artifact.golden)
+        except LinesideError as error:
+            return str(error)
+        return "" if result.ok else result.words
 
     def close(self) -> None:
         """Release the runtime that serves."""
@@ -108,7 +114,3 @@ def opener(folder: Path, threads: int) -> Open:
         return open_runtime(artifact.runtime, folder / artifact.files[0].name, artifact.input, threads=threads)
 
     return open_artifact
-
-
-def _words(result: SelfTest) -> str:
-    return f"a golden logit is off by {result.worst:.3g}, {result.tolerance:.3g} is allowed"

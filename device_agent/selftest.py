@@ -23,6 +23,11 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
         """Is every logit within the tolerance? A difference that is no number is not."""
         return self.samples > 0 and self.worst <= self.tolerance
 
+    @property
+    def words(self) -> str:
+        """The difference, for a person."""
+        return f"a golden logit is off by {self.worst:.3g}, {self.tolerance:.3g} is allowed"
+
 
 def self_test(runtime: Runtime, images: NDArray[np.uint8], golden: Golden) -> SelfTest:
     """Compare the runtime's logits for `images` (n, h, w, c) uint8 with the golden ones.

@@ -34,6 +34,7 @@ EXIT_CODES = """\
 | 6 | a digest or signature does not fit |
 | 7 | drift was found by a check that was asked to fail on it |
 | 130 | interrupted |
+| 143 | ended by SIGTERM |
 """
 
 

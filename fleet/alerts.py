@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Collection
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import SEVERITIES, Alert, Severity
@@ -22,11 +22,14 @@ SITE_SHARE = 0.30
 SITE_DEVICES = 3
 HOLD_WINDOWS = 3
 HOLD_LONGEST = 12
+CAUSE_MS = 60_000
 Group = tuple[str, str]
+Scope = tuple[str, ...]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An alert that was opened, raised, inhibited, closed, or that just has newer figures ("updated")."""
+    """An alert that was opened, raised (or is covered no more), inhibited, closed, whose cause looks another by now
+    ("explained"), or that just has newer figures ("updated")."""
 
     alert: Alert
     what: str
@@ -47,11 +50,14 @@ class AlertBook:
         self._registry = registry
         self._hold_windows = hold_windows
         self._held: dict[str, int] = {}
+        self._ids: dict[Scope, str] = {}
+        self._told: dict[str, tuple[str, int]] = {}
         self.open: dict[str, Alert] = {}
 
     def load(self, tx: Connection) -> None:
         """Take up the alerts that are open in the store."""
         self.open = {alert.id: alert for alert in read_alerts(tx)}
+        self._ids = {_scope(alert): alert.id for alert in self.open.values()}
 
     def step(self, readings: dict[str, Reading], judged: set[str], now_ms: int) -> list[Change]:
         """What the new readings of the devices `judged` change; `readings` are the last of all devices."""
@@ -74,13 +80,26 @@ class AlertBook:
                     changes += self._step_device(reading, group, members[group], now_ms)
         return changes
 
-    def close(self, wanted: Callable[[Alert], bool], reason: str, now_ms: int) -> list[Change]:
-        """Close the open alerts that are `wanted`."""
-        return [self._close(alert, reason, now_ms) for alert in list(self.open.values()) if wanted(alert)]
+    def calm(self, devices: Collection[str], reason: str, now_ms: int) -> list[Change]:
+        """Close what the devices raised, and take them out of the alerts of their sites."""
+        own = [self._find("device", device) for device in sorted(devices)]
+        closed = [self._close(alert, reason, now_ms) for alert in own if alert]
+        return closed + self.leave(devices, reason, now_ms)
 
-    def close_device(self, device: str, reason: str, now_ms: int) -> list[Change]:
-        """Close what a device itself raised."""
-        return self.close(lambda alert: alert.scope_kind == "device" and alert.scope == device, reason, now_ms)
+    def leave(self, devices: Collection[str], reason: str, now_ms: int) -> list[Change]:
+        """Take devices out of the alerts of their sites: an alert of fewer than `SITE_DEVICES` closes, and what a
+        device raised itself is covered no more."""
+        changes: list[Change] = []
+        sites = [alert for alert in self.open.values() if alert.scope_kind == "site"]
+        for alert in [alert for alert in sites if not set(devices).isdisjoint(alert.devices)]:
+            staying = [device for device in alert.devices if device not in devices]
+            if len(staying) < SITE_DEVICES:
+                left = f"{reason}; fewer than {SITE_DEVICES} other devices" if staying else reason
+                changes += [self._close(alert, left, now_ms), *self._uncover(alert, alert.devices, now_ms)]
+            else:
+                newer = msgspec.structs.replace(alert, devices=staying, updated_ms=now_ms)
+                changes += [self._put(newer, "updated"), *self._uncover(alert, devices, now_ms)]
+        return changes
 
     def write(self, tx: Connection, changes: list[Change]) -> None:
         """Store what changed."""
@@ -89,12 +108,12 @@ class AlertBook:
 
     def _step_site(self, group: Group, members: list[Reading], now_ms: int) -> list[Change]:
         above = [reading for reading in members if reading.armed and reading.level]
-        alert = self._site_alert(group)
+        alert = self._find("site", *group)
         if alert is None:
             return self._open_site(group, above, now_ms) if len(above) >= _needed(members) else []
         if not above:
             reason = "devices back to normal"
-            inner = self.close(lambda other: other.inhibited_by == alert.id, f"{reason}, with {alert.id}", now_ms)
+            inner = [self._close(other, f"{reason}, with {alert.id}", now_ms) for other in self._covered(alert)]
             return [*inner, self._close(alert, reason, now_ms)]
         newer = self._draft_site(group, above, now_ms)
         grown = _worse(newer.severity, alert.severity)
@@ -112,14 +131,27 @@ class AlertBook:
     def _open_site(self, group: Group, changed: list[Reading], now_ms: int) -> list[Change]:
         alert = self._draft_site(group, changed, now_ms)
         changes = [self._put(alert, "opened")]
-        for other in list(self.open.values()):
-            if other.scope_kind == "device" and other.scope in alert.devices and not other.inhibited_by:
+        for device in alert.devices:
+            other = self._find("device", device)
+            if other and not other.inhibited_by:
                 changes.append(self._put(msgspec.structs.replace(other, inhibited_by=alert.id), "inhibited"))
         return changes
 
+    def _covered(self, site_alert: Alert) -> list[Alert]:
+        """What devices raised themselves before the alert of their site, which stands for it now."""
+        own = [self._find("device", device) for device in site_alert.devices]
+        return [alert for alert in own if alert and alert.inhibited_by == site_alert.id]
+
+    def _uncover(self, site_alert: Alert, devices: Collection[str], now_ms: int) -> list[Change]:
+        return [
+            self._put(msgspec.structs.replace(alert, inhibited_by="", updated_ms=now_ms), "raised")
+            for alert in self._covered(site_alert)
+            if alert.scope in devices
+        ]
+
     def _step_device(self, reading: Reading, group: Group, members: list[Reading], now_ms: int) -> list[Change]:
         severity = _severity(reading)
-        alert = next((a for a in self.open.values() if a.scope_kind == "device" and a.scope == reading.device), None)
+        alert = self._find("device", reading.device)
         if severity is None:
             self._held.pop(reading.device, None)
             return [self._close(alert, "back to normal", now_ms)] if alert else []
@@ -127,7 +159,7 @@ class AlertBook:
             newer = self._draft_device(reading, alert.severity, now_ms)
             return [self._put(_renewed(alert, newer), "updated")]
         if severity != "critical" and reading.armed:
-            if self._site_alert(group):
+            if self._find("site", *group):
                 return []
             common = [other for other in members if other.stirring]
             if self._wait(reading, severity, members, common):
@@ -149,11 +181,9 @@ class AlertBook:
         self._held[reading.device] = waited + 1
         return waited < longest
 
-    def _site_alert(self, group: Group) -> Alert | None:
-        for alert in self.open.values():
-            if alert.scope_kind == "site" and self._registry.get(alert.devices[0]).group == group:
-                return alert
-        return None
+    def _find(self, *scope: str) -> Alert | None:
+        """The open alert of ("device", name) or of ("site", site, product)."""
+        return self.open.get(self._ids.get(scope, ""))
 
     def _draft_site(self, group: Group, above: list[Reading], now_ms: int) -> Alert:
         site, product = group
@@ -168,6 +198,7 @@ class AlertBook:
             scope_kind="site",
             scope=site,
             site=site,
+            product=product,
             model=top.model,
             stream=top.stream,
             opened_ms=now_ms,
@@ -194,6 +225,7 @@ class AlertBook:
             scope_kind="device",
             scope=reading.device,
             site=device.site,
+            product=device.product,
             model=reading.model,
             stream="frozen" if reading.frozen else reading.stream,
             opened_ms=now_ms,
@@ -216,21 +248,39 @@ class AlertBook:
         if paged_ms is None and not _worse("page", alert.severity):
             paged_ms = alert.updated_ms
         alert = msgspec.structs.replace(alert, paged_ms=paged_ms)
+        told, told_ms = self._told.setdefault(alert.id, ((known or alert).cause, (known or alert).updated_ms))
+        due = alert.updated_ms - told_ms >= CAUSE_MS and not alert.inhibited_by
+        if what == "updated" and due and _kind(alert.cause) != _kind(told):
+            what = "explained"
+        if what != "updated":
+            self._told[alert.id] = (alert.cause, alert.updated_ms)
         self.open[alert.id] = alert
+        self._ids[_scope(alert)] = alert.id
         return Change(alert, what)
 
     def _close(self, alert: Alert, reason: str, now_ms: int) -> Change:
-        self.open.pop(alert.id, None)
+        for memory in (self.open, self._told):
+            memory.pop(alert.id, None)
+        self._ids.pop(_scope(alert), None)
         closed = msgspec.structs.replace(alert, closed_ms=now_ms, updated_ms=now_ms, closed_reason=reason)
         return Change(closed, "closed")
 
 
-def read_alerts(tx: Connection, *, closed: bool = False, since_ms: int = 0) -> list[Alert]:
-    """Open alerts, newest first; with `closed` also those closed at or after `since_ms`."""
-    still_open = ALERT.c.closed_ms.is_(None)
-    wanted = or_(still_open, ALERT.c.closed_ms >= since_ms) if closed else still_open
-    rows = tx.execute(select(ALERT.c.document).where(wanted).order_by(ALERT.c.opened_ms.desc(), ALERT.c.id))
-    return [msgspec.json.decode(row.document, type=Alert) for row in rows]
+def read_alerts(
+    tx: Connection, *, closed: bool = False, since_ms: int = 0, device: str | None = None, limit: int | None = None
+) -> list[Alert]:
+    """Open alerts, newest first; with `closed` also those closed at or after `since_ms`, at most `limit` of them, the
+    newest. `device`: only those that concern it."""
+    columns = select(ALERT.c.document, ALERT.c.opened_ms, ALERT.c.id)
+    if device is not None:
+        columns = columns.where(ALERT.c.document.contains(f'"{device}"', autoescape=True))
+    columns = columns.order_by(ALERT.c.opened_ms.desc(), ALERT.c.id)
+    rows = tx.execute(columns.where(ALERT.c.closed_ms.is_(None))).all()
+    if closed:
+        rows = [*rows, *tx.execute(columns.where(ALERT.c.closed_ms >= since_ms).limit(limit))]
+        rows.sort(key=lambda row: (-row.opened_ms, row.id))
+    alerts = [msgspec.json.decode(row.document, type=Alert) for row in rows]
+    return [alert for alert in alerts if device is None or device in alert.devices]
 
 
 def _row(alert: Alert) -> dict[str, object]:
@@ -240,9 +290,18 @@ def _row(alert: Alert) -> dict[str, object]:
 
 def _renewed(alert: Alert, newer: Alert) -> Alert:
     """The same alert with newer figures; what it was opened for stays."""
-    return msgspec.structs.replace(
-        newer, id=alert.id, opened_ms=alert.opened_ms, stream=alert.stream, inhibited_by=alert.inhibited_by
-    )
+    kept = ("id", "opened_ms", "stream", "inhibited_by", "site", "product")
+    return msgspec.structs.replace(newer, **{name: getattr(alert, name) for name in kept})
+
+
+def _scope(alert: Alert) -> Scope:
+    """What at most one alert is open for."""
+    return ("device", alert.scope) if alert.scope_kind == "device" else ("site", alert.site, alert.product)
+
+
+def _kind(cause: str) -> str:
+    """A cause without its figures: "lens" of "lens: dirt or focus (sharpness 410, was 800)"."""
+    return cause.partition(":")[0]
 
 
 def _severity(reading: Reading) -> Severity | None:

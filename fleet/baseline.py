@@ -20,6 +20,7 @@ from fleet.models import Model
 
 LEARN_MS = 86_400_000
 LEARN_FRAMES = 1_000
+LEARN_CLASSES = 256
 
 
 class Learning(msgspec.Struct, kw_only=True):
@@ -38,8 +39,11 @@ class Learning(msgspec.Struct, kw_only=True):
 
 
 def needs_learning(model: Model) -> bool:
-    """Whether the bundle was never imported, or states no prevalence."""
-    return model.baseline is None or model.baseline.prevalence is None
+    """Whether the bundle states no prevalence, or was never imported. Then up to `LEARN_CLASSES` classes are learnt, as
+    memory grows with their square."""
+    if model.baseline is None:
+        return len(model.labels) <= LEARN_CLASSES
+    return model.baseline.prevalence is None
 
 
 def normal(model: Model, learning: Learning | None) -> tuple[StreamSet, Reference] | None:

@@ -15,6 +15,7 @@ COMMANDS = {
     "alerts": "fleet.commands.alerts:alerts",
     "changeover": "fleet.commands.alerts:changeover",
     "replay": "fleet.commands.replay:replay",
+    "quarantine": "fleet.commands.quarantine:quarantine",
 }
 
 

@@ -58,6 +58,7 @@ class DetectorFleet:
         self.readings: dict[str, Reading] = {}
         self.watches: dict[str, Watch] = {}
         self._registry = registry
+        self._useless: set[str] = set()
         self._peers: dict[tuple[str, ...], PeerGroups] = {}
         self.page_at, self.warn_at = 0.0, 0.0
         self.set_threshold()
@@ -75,9 +76,13 @@ class DetectorFleet:
             watch.detector.clear_windows = max(60, round(self.settings.clear_ms * a_week / WEEK_MS))
 
     def watch(self, model_id: str) -> Watch | None:
-        """Detector of a model; None while nothing is known of it."""
-        if model_id not in self.watches and model_id in self.models:
-            known = normal(self.models[model_id], self.learning.get(model_id))
+        """Detector of a model; None while nothing is known of it, or where its baseline is of no use."""
+        if model_id not in self.watches and model_id in self.models and model_id not in self._useless:
+            try:
+                known = normal(self.models[model_id], self.learning.get(model_id))
+            except BadInput:
+                self._useless.add(model_id)
+                return None
             if known is not None:
                 self.watches[model_id] = Watch(self.models[model_id], *known, page=self.page_at, warn=self.warn_at)
                 self.set_threshold()
@@ -87,6 +92,7 @@ class DetectorFleet:
         """Take up a model, or its new baseline; its devices start from nothing."""
         self.models[model.model] = model
         self.watches.pop(model.model, None)
+        self._useless.discard(model.model)
         for device in [name for name, reading in self.readings.items() if reading.model == model.model]:
             self.forget(device)
 
@@ -203,7 +209,7 @@ class DetectorFleet:
             frozen=bool(verdicts.frozen[at]),
             armed=bool(watch.detector.reference.armed[row]),
             stream=watch.streams.names[stream],
-            onset_ms=entry.at_ms - behind * max(entry.report.interval_ms, 1),
+            onset_ms=max(entry.at_ms - behind * max(entry.report.interval_ms, 1), 0),
             log_e=float(verdicts.log_e[at, stream]),
             ratio=_number(verdicts.ratio[at]),
             ratio_low=_number(verdicts.ratio_low[at]),

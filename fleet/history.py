@@ -49,6 +49,7 @@ class DeviceHistory(msgspec.Struct, frozen=True, kw_only=True):
     to 1, None when there is nothing yet. `gaps`: from and to in ms, where more than three intervals were silent."""
 
     device: Device
+    model_name: str
     labels: list[str]
     reading: Reading | None
     seen: list[list[float]] | None
@@ -79,6 +80,7 @@ def read_history(tx: Connection, name: str, *, points: int = POINTS) -> DeviceHi
     counts = sum((report.histogram.dense() for report in same_model), np.zeros((1, BINS), np.int64))
     return DeviceHistory(
         device=device,
+        model_name=model.name if model else "",
         labels=[label.name for label in model.labels] if model else [],
         reading=read_readings(tx).get((name, device.model or "")),
         seen=(counts / counts.sum()).tolist() if counts.sum() else None,
@@ -91,7 +93,7 @@ def read_history(tx: Connection, name: str, *, points: int = POINTS) -> DeviceHi
             (row.at_ms, row.kind, row.text)
             for row in tx.execute(select(EVENT).where(EVENT.c.device == name).order_by(EVENT.c.at_ms.desc()).limit(20))
         ],
-        alerts=[alert for alert in read_alerts(tx, closed=True) if name in alert.devices][:20],
+        alerts=read_alerts(tx, closed=True, device=name, limit=20),
     )
 
 

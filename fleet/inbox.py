@@ -7,10 +7,10 @@ from typing import NamedTuple
 import msgspec
 
 from device_agent.contract.codec import decode
-from device_agent.contract.errors import BadInput
+from device_agent.contract.errors import BadInput, UnknownSchema
 from device_agent.contract.report import BACKFILL, U32, U63, DeviceReport, open_backfill, read_report
 from device_agent.contract.session import Birth, Event, State
-from device_agent.contract.topics import parse_up
+from device_agent.contract.topics import parse_up, up
 
 
 class Message(NamedTuple):
@@ -32,8 +32,8 @@ class Arrival(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A message set aside. `device`, `epoch` and `sequence` are known when at least its head could be read: then it
-    counts as received, because it is kept whole."""
+    """A message set aside. `device`, `epoch` and `sequence` are known when at least the head of a report could be read.
+    `newer`: of a schema that a later version of the monitor will read."""
 
     topic: str
     payload: bytes
@@ -42,6 +42,7 @@ class Reject(NamedTuple):
     device: str | None = None
     epoch: int | None = None
     sequence: int | None = None
+    newer: bool = False
 
 
 class Batch(msgspec.Struct):
@@ -68,8 +69,26 @@ def read_batch(messages: list[Message]) -> Batch:
             device, kind = parse_up(message.topic)
             _read(batch, device, kind, message)
         except BadInput as error:
-            batch.rejects.append(Reject(*message, reason=str(error)))
+            batch.rejects.append(_reject(message, error))
     return batch
+
+
+def apart(messages: list[Message]) -> list[Message]:
+    """The same messages with every report in one of its own, so that one of them can be set aside alone."""
+    single = []
+    for message in messages:
+        try:
+            device, kind = parse_up(message.topic)
+            reports = open_backfill(message.payload) if kind == "backfill" else []
+        except BadInput:
+            reports = []
+        single += [Message(up(device, "report"), report, message.received_ms) for report in reports] or [message]
+    return single
+
+
+def set_aside(message: Message, reason: str) -> Batch:
+    """A batch that holds one message only as a reject."""
+    return Batch(rejects=[_reject(message, BadInput(reason))])
 
 
 def _read(batch: Batch, device: str, kind: str, message: Message) -> None:
@@ -90,11 +109,19 @@ def _read_report(batch: Batch, device: str, message: Message, *, live: bool) -> 
     try:
         report = read_report(message.payload)
     except BadInput as error:
-        epoch, sequence = _key(message.payload)
-        batch.rejects.append(Reject(*message, reason=str(error), device=device, epoch=epoch, sequence=sequence))
+        batch.rejects.append(_reject(message, error))
         return
     live = live and not report.flags & BACKFILL
     batch.reports.append(Arrival(device, report, message.payload, message.received_ms, live))
+
+
+def _reject(message: Message, error: BadInput) -> Reject:
+    try:
+        device, kind = parse_up(message.topic)
+    except BadInput:
+        return Reject(*message, reason=str(error))
+    epoch, sequence = _key(message.payload) if kind in ("report", "backfill") else (None, None)
+    return Reject(*message, str(error), device, epoch, sequence, newer=isinstance(error, UnknownSchema))
 
 
 def _key(payload: bytes) -> tuple[int | None, int | None]:

@@ -6,13 +6,9 @@ neither, so that no report is lost, counted twice or fed twice.
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import suppress
-
 import msgspec
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from fleet.alerts import AlertBook, Change
 from fleet.baseline import Learning
@@ -20,14 +16,12 @@ from fleet.detector_fleet import DetectorFleet, Settings
 from fleet.inbox import Batch, Reject
 from fleet.ledger import Entry, Ledger
 from fleet.models import model_of_birth, read_models, write_models
+from fleet.quarantine import keep
 from fleet.reading import Reading
 from fleet.registry import Registry
 from fleet.requests import Request, pending, settle
-from fleet.schema import DETECTOR, DEVICE, EVENT, MODEL, QUARANTINE
+from fleet.schema import DETECTOR, DEVICE, EVENT, MODEL
 from fleet.store import upsert
-
-KEPT_BYTES = 65_536
-KEPT_MESSAGES = 10_000
 
 
 class Outcome(msgspec.Struct):
@@ -38,7 +32,14 @@ class Outcome(msgspec.Struct):
     stored: int = 0
     repeated: int = 0
     rejected: int = 0
-    notes: list[str] = []
+
+    def add(self, other: Outcome) -> None:
+        """Join what a later batch leads to."""
+        self.acks += other.acks
+        self.changes += other.changes
+        self.stored += other.stored
+        self.repeated += other.repeated
+        self.rejected += other.rejected
 
 
 class Ingest:
@@ -61,20 +62,21 @@ class Ingest:
             self.fleet.restore([(msgspec.json.decode(r.reading, type=Reading), r.state, r.peers) for r in rows])
             self.alerts = AlertBook(self.registry, hold_windows=self._hold_windows)
             self.alerts.load(tx)
+        self._ahead = False
 
     def process(self, batch: Batch, now_ms: int) -> Outcome:
-        """Take in a batch. When the store fails, memory is as the store is, and the batch may come again.
+        """Take in a batch. Whatever it raises, nothing of the batch is kept, and it may come again: memory is then read
+        from the store before anything else is done.
 
         Raises:
-            SQLAlchemyError: the store could not be written (disk full); nothing of the batch is kept.
+            NotWritable: the store could not be written or read (disk full).
         """
-        try:
-            with self._engine.begin() as tx:
-                outcome = self._work(tx, batch, now_ms)
-        except SQLAlchemyError:
-            with suppress(SQLAlchemyError):
-                self._load()
-            raise
+        if self._ahead:
+            self._load()
+        self._ahead = True
+        with self._engine.begin() as tx:
+            outcome = self._work(tx, batch, now_ms)
+        self._ahead = False
         outcome.acks = self.ledger.acknowledge()
         return outcome
 
@@ -83,6 +85,7 @@ class Ingest:
         for request in pending(tx):
             outcome.changes += self._grant(tx, request, now_ms)
         self._hear(tx, batch)
+        self._set_aside(tx, batch.rejects)
         entries = self.ledger.take(tx, batch.reports)
         outcome.stored, outcome.repeated = len(entries), len(batch.reports) - len(entries)
         for entry in entries:
@@ -91,7 +94,6 @@ class Ingest:
         judged = self.fleet.feed(entries)
         self._write_learning(tx, self.fleet.learn(entries))
         outcome.changes += self.alerts.step(self.fleet.readings, judged & self.fleet.readings.keys(), now_ms)
-        self._quarantine(tx, batch.rejects)
         self.ledger.write(tx, entries)
         self.registry.write(tx)
         self._write_memory(tx, judged)
@@ -100,7 +102,8 @@ class Ingest:
 
     def _hear(self, tx: Connection, batch: Batch) -> None:
         for device, birth, received_ms in batch.births:
-            self.registry.hear_birth(device, birth, received_ms)
+            if self.registry.hear_birth(device, birth, received_ms):
+                self.ledger.forget_clocks(device)
             if birth.model.hex() not in self.fleet.models:
                 model = model_of_birth(birth)
                 write_models(tx, [model])
@@ -123,13 +126,16 @@ class Ingest:
     def _deploy(self, entry: Entry, now_ms: int) -> list[Change]:
         """A device speaks for another model: its detector starts from nothing, alerts on the old model close."""
         self.fleet.forget(entry.device)
-        return self.alerts.close_device(entry.device, f"the device now runs model {entry.report.model.hex()}", now_ms)
+        return self.alerts.calm({entry.device}, f"the device now runs model {entry.report.model.hex()}", now_ms)
 
     def _grant(self, tx: Connection, request: Request, now_ms: int) -> list[Change]:
         changes: list[Change] = []
         outcome = "done"
         if request.action == "devices":
+            places = {device.device: device.group for device in self.registry.devices.values()}
             self.registry.refresh_places(tx)
+            moved = {name for name, group in places.items() if self.registry.get(name).group != group}
+            changes = self.alerts.leave(moved, "moved to another place", now_ms)
         elif request.action == "models":
             for model in read_models(tx).values():
                 if model != self.fleet.models.get(model.model):
@@ -151,11 +157,11 @@ class Ingest:
         return changes
 
     def _calm(self, tx: Connection, devices: set[str], reason: str, now_ms: int) -> list[Change]:
-        """Start devices from nothing and close their alerts."""
+        """Start devices from nothing and close their alerts; those of others stay."""
         for device in devices:
             self.fleet.forget(device)
         self._write_memory(tx, devices)
-        return self.alerts.close(lambda alert: bool(devices.intersection(alert.devices)), reason, now_ms)
+        return self.alerts.calm(devices, reason, now_ms)
 
     def _forget_model(self, tx: Connection, model: str) -> None:
         tx.execute(delete(DETECTOR).where(DETECTOR.c.model == model))
@@ -184,34 +190,10 @@ class Ingest:
                 )
         upsert(tx, DETECTOR, rows)
 
-    def _quarantine(self, tx: Connection, rejects: list[Reject]) -> None:
+    def _set_aside(self, tx: Connection, rejects: list[Reject]) -> None:
+        """Keep what cannot be read. A report that is kept whole counts as held; any other one the device must keep."""
+        whole = keep(tx, rejects)
         for reject in rejects:
             if reject.device and reject.epoch is not None and reject.sequence:
-                self.ledger.cover(reject.device, reject.epoch, reject.sequence, at_ms=reject.received_ms)
-        write_rejects(tx, rejects)
-
-
-def write_rejects(tx: Connection, rejects: list[Reject]) -> None:
-    """Keep messages that cannot be read, the newest `KEPT_MESSAGES`; an equal one again only counts."""
-    for reject in rejects:
-        digest = hashlib.sha256(reject.topic.encode() + b"\0" + reject.payload).hexdigest()
-        known = tx.execute(
-            update(QUARANTINE)
-            .where(QUARANTINE.c.digest == digest)
-            .values(times=QUARANTINE.c.times + 1, received_ms=reject.received_ms)
-        )
-        if not known.rowcount:
-            tx.execute(
-                QUARANTINE.insert().values(
-                    received_ms=reject.received_ms,
-                    topic=reject.topic[:300],
-                    device=reject.device,
-                    reason=reject.reason[:500],
-                    times=1,
-                    digest=digest,
-                    payload=reject.payload[:KEPT_BYTES],
-                )
-            )
-    if rejects:
-        newest = tx.scalar(select(func.max(QUARANTINE.c.id))) or 0
-        tx.execute(delete(QUARANTINE).where(QUARANTINE.c.id <= newest - KEPT_MESSAGES))
+                note = self.ledger.cover if reject in whole else self.ledger.await_again
+                note(reject.device, reject.epoch, reject.sequence, at_ms=reject.received_ms)

@@ -23,13 +23,15 @@ from fleet.service import Announce, Monitor
 from fleet.store import one_writer, open_store
 
 FREE_S = 1.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 
 
 class Page(NamedTuple):
-    """Where the page listens."""
+    """Where the page listens, and names under which browsers may ask for it, see `fleet.web.hosts`."""
 
     host: str
     port: int
+    names: tuple[str, ...] = ()
 
 
 def run_monitor(
@@ -50,14 +52,14 @@ def run_monitor(
     """
     address = parse_broker(broker)
     engine = open_store(store, create=True)
-    with one_writer(engine), _page(page, store, say), _ending() as stop:
+    with one_writer(engine), _page(page, store, say) as tend, _ending() as stop:
         ingest = Ingest(engine, settings, hold_windows=hold_windows)
         link = Link(address, client_id=client_id, session=_clock_ms(), clock_ms=_clock_ms, say=say)
         say(
             f"watching {address} into {store}: {len(ingest.registry.devices)} devices known, {len(ingest.fleet.models)}"
             f" models, page at score {ingest.fleet.page_at:.1f}, warn at {ingest.fleet.warn_at:.1f}"
         )
-        Monitor(engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms).run(stop)
+        Monitor(engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms, tend=tend).run(stop)
         say("ended in order")
     engine.dispose()
 
@@ -84,28 +86,67 @@ def listen(page: Page) -> socket.socket:
         return listener
 
 
-@contextmanager
-def _page(page: Page | None, store: str, say: Callable[[str], None]) -> Iterator[None]:
+class PageProcess:
     """The page in a process of its own, so that drawing never slows ingest. It ends with this process, however that
-    ends: its standard input is a pipe that closes then."""
+    ends: its standard input is a pipe that closes then. Its socket stays open here, so that another one can follow it.
+    """
+
+    def __init__(
+        self, command: list[str], listener: socket.socket, say: Callable[[str], None], clock_s: Callable[[], float]
+    ) -> None:
+        self._command, self._listener, self._say, self._clock_s = command, listener, say, clock_s
+        self._wait_s, self._due_s = FIRST_WAIT_S, 0.0
+        self._told = False
+        self._start()
+
+    def _start(self) -> None:
+        self.child = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, pass_fds=[self._listener.fileno()], start_new_session=True
+        )
+        self._ended, self._since_s = False, self._clock_s()
+
+    def tend(self) -> None:
+        """Start it again after it ended, ever later the sooner it ends; said once until it has held."""
+        now_s, code = self._clock_s(), self.child.poll()
+        if code is None:
+            if now_s - self._since_s > LONGEST_WAIT_S:
+                self._wait_s, self._told = FIRST_WAIT_S, False
+        elif not self._ended:
+            self._ended, self._due_s = True, now_s + self._wait_s
+            self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+            if not self._told:
+                self._say(f"the page ended by itself (exit code {code}); starting it again")
+                self._told = True
+        elif now_s >= self._due_s:
+            self.close()
+            self._start()
+
+    def close(self) -> None:
+        """End it."""
+        if self.child.stdin:
+            self.child.stdin.close()
+        try:
+            self.child.wait(5)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+
+
+@contextmanager
+def _page(page: Page | None, store: str, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """The page while the block runs; what comes out is to be called every turn."""
     if page is None:
-        yield
+        yield lambda: None
         return
     require("nicegui", extra="fleet")
     with listen(page) as listener:
-        command = [sys.executable, "-m", "fleet.web", str(listener.fileno()), store]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True)
-    say(f"page at http://{page.host}:{page.port}")
-    try:
-        yield
-    finally:
-        if child.stdin:
-            child.stdin.close()
+        command = [sys.executable, "-m", "fleet.web", str(listener.fileno()), store, page.host, *page.names]
+        process = PageProcess(command, listener, say, time.monotonic)
+        say(f"page at http://{page.host}:{page.port}")
         try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            yield process.tend
+        finally:
+            process.close()
 
 
 @contextmanager

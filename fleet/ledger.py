@@ -20,11 +20,14 @@ from fleet.watermark import Watermark
 
 Key = tuple[str, int, int]
 CHUNK = 300
+UNKNOWN = 2**62
+LATEST_MS = 2 * 3_600_000
+"""A live report expires after an hour on the broker: one that seems later than this shows that a clock was set."""
 
 
 class Entry(msgspec.Struct):
     """A report that is new. `counts` (classes, 24), `frames`, `same` and `identical` are what it adds: for a merged
-    report less what was already held of its range."""
+    report less what was already held of its range. `live`: it came right after the interval that it tells of."""
 
     device: str
     report: DeviceReport
@@ -36,6 +39,7 @@ class Entry(msgspec.Struct):
     dropped: int
     same: int
     identical: int
+    live: bool = False
     score: float | None = None
 
 
@@ -93,6 +97,18 @@ class Ledger:
         mark.add(sequence if first is None else first, sequence, at_ms)
         self._touched.add(spool)
 
+    def await_again(self, device: str, epoch: int, sequence: int, *, at_ms: int = 0) -> None:
+        """A report that could be neither read nor kept: its device still holds it, so it is not passed as lost."""
+        mark = self.marks.get((device, epoch))
+        if mark is not None:
+            mark.await_again(sequence, at_ms)
+
+    def forget_clocks(self, device: str | None = None) -> None:
+        """Learn the offsets of a device, or of all, anew: its boots are counted from the start, or our clock moved."""
+        for key in [key for key in self._offsets if device in (None, key[0])]:
+            self._offsets[key] = UNKNOWN
+            self._moved.add(key)
+
     def write(self, tx: Connection, entries: list[Entry]) -> None:
         """Store the entries, and the watermarks and clock offsets that they moved."""
         if entries:
@@ -116,7 +132,8 @@ class Ledger:
     def _observe_clock(self, arrival: Arrival) -> None:
         if arrival.live:
             key, offset = (arrival.device, arrival.report.boot), arrival.received_ms - arrival.report.monotonic_ms
-            if offset < self._offsets.get(key, 2**62):
+            known = self._offsets.get(key, UNKNOWN)
+            if offset < known or offset - known > LATEST_MS:
                 self._offsets[key] = offset
                 self._moved.add(key)
 
@@ -124,8 +141,8 @@ class Ledger:
         """Wall-clock ms of a report: repaired where the boot's offset is known, else the device's own word."""
         report = arrival.report
         offset = self._offsets.get((arrival.device, report.boot))
-        if offset is not None:
-            return min(report.monotonic_ms + offset, arrival.received_ms)
+        if offset is not None and offset != UNKNOWN:
+            return max(min(report.monotonic_ms + offset, arrival.received_ms), 0)
         return min(report.wall_ms, arrival.received_ms) if report.flags & CLOCK_SYNCED else arrival.received_ms
 
     def _entry(self, arrival: Arrival) -> Entry:
@@ -141,6 +158,7 @@ class Ledger:
             dropped=report.dropped,
             same=report.same,
             identical=report.identical,
+            live=arrival.live,
         )
 
     def _held(self, tx: Connection, unique: dict[Key, Arrival]) -> set[Key]:

@@ -59,6 +59,11 @@ class Link:
         client.on_pre_connect, client.on_subscribe = self._on_pre_connect, self._on_subscribe
         return client
 
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there now."""
+        return self._client.is_connected()
+
     def start(self) -> None:
         """Connect, and again whenever it is lost, in a thread of its own."""
         self._client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)

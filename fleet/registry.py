@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 from typing import Literal
+from unicodedata import category
 
 import msgspec
 from sqlalchemy import select
@@ -20,8 +21,10 @@ from fleet.store import upsert
 
 UNASSIGNED = "unassigned"
 WILL_DELAY_MS = 30_000
+CONNECTIONS = 65_536
+MOST = 2**63 - 1
 QUALITY_FIRST = 30
-QUALITY_WINDOWS = 10
+QUALITY_WINDOWS = 3
 COLUMNS = ("device", "site", "line", "product")
 Health = Literal["online", "silent", "offline", "never"]
 
@@ -73,14 +76,14 @@ class Device(msgspec.Struct, kw_only=True):
         return (self.site, self.product) if self.imported else (UNASSIGNED, self.device)
 
     def health(self, now_ms: int) -> Health:
-        """How the device looks at `now_ms`: offline by its own word or last will, silent without a report for three
-        intervals and 30 s."""
-        if self.online is False and now_ms - (self.state_ms or 0) > WILL_DELAY_MS:
+        """How the device looks at `now_ms`: offline by its own word or last will that no report followed, silent
+        without a report for three intervals and 30 s. A time in the future comes of a wrong clock and is no sign."""
+        state_ms, report_ms = self.state_ms or 0, self.last_report_ms
+        if self.online is False and abs(now_ms - state_ms) > WILL_DELAY_MS and state_ms >= (report_ms or 0):
             return "offline"
-        if self.last_report_ms is None:
+        if report_ms is None:
             return "never" if self.online is None else "online"
-        age = now_ms - self.last_report_ms
-        return "silent" if age > 3 * (self.interval_ms or 60_000) + WILL_DELAY_MS else "online"
+        return "silent" if abs(now_ms - report_ms) > 3 * (self.interval_ms or 60_000) + WILL_DELAY_MS else "online"
 
 
 class Registry:
@@ -126,9 +129,12 @@ class Registry:
             device.state_ms = now_ms
             self._changed.add(name)
 
-    def hear_birth(self, name: str, birth: Birth, now_ms: int) -> None:
-        """Take a birth."""
+    def hear_birth(self, name: str, birth: Birth, now_ms: int) -> bool:
+        """Take a birth. True when boots are counted from the start: the device has another spool, its sessions too."""
         device = self.get(name)
+        anew = device.session is not None and birth.boot < device.session // CONNECTIONS
+        if anew:
+            device.session, device.online, device.state_ms = birth.boot * CONNECTIONS, True, now_ms
         device.agent, device.runtime, device.hardware = birth.agent, birth.runtime, birth.hardware
         if device.interval_ms != max(birth.interval_ms, 1) or device.model is None:
             self.revision += 1
@@ -136,19 +142,21 @@ class Registry:
         device.model = device.model or birth.model.hex()
         device.first_seen_ms = device.first_seen_ms or now_ms
         self._changed.add(name)
+        return anew
 
     def hear_report(self, entry: Entry) -> bool:
         """Count a new report. True when the device speaks for another model than before."""
         device, report = self.get(entry.device), entry.report
         device.first_seen_ms = device.first_seen_ms or entry.received_ms
         device.reports += 1
-        device.frames += entry.frames
-        device.dropped += entry.dropped
-        newest = entry.at_ms >= (device.last_report_ms or 0)
+        device.frames = min(device.frames + entry.frames, MOST)
+        device.dropped = min(device.dropped + entry.dropped, MOST)
+        heard_ms = entry.received_ms if entry.live else entry.at_ms
+        newest = entry.live or heard_ms >= (device.last_report_ms or 0)
         self.revision += device.model is None
         changed = newest and device.model not in (None, report.model.hex())
         if newest:
-            device.last_report_ms, device.model = entry.at_ms, report.model.hex()
+            device.last_report_ms, device.model = heard_ms, report.model.hex()
             device.interval_ms = device.interval_ms or max(report.interval_ms, 1)
         if report.quality:
             self.quality(entry.device).add(report.quality)
@@ -181,7 +189,7 @@ def read_places(path: Path) -> list[Device]:
 
     Raises:
         NotFound: no such file.
-        BadInput: another header, an empty site, a bad or repeated device id; the line is named.
+        BadInput: another header, an empty site, a control character, a bad or repeated device id; the line is named.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -207,6 +215,8 @@ def read_places(path: Path) -> list[Device]:
             raise BadInput(f"{path}: line {number}: device {place['device']!r} stands there twice")
         if not place["site"] or max(map(len, place.values())) > 64:
             raise BadInput(f"{path}: line {number}: site must be 1 to 64 characters, line and product at most 64")
+        if any(category(character) in ("Cc", "Cs") for character in "".join(place.values())):
+            raise BadInput(f"{path}: line {number}: a control character stands in site, line or product")
         devices[place["device"]] = msgspec.convert({**place, "imported": True}, Device)
     return list(devices.values())
 

@@ -45,7 +45,7 @@ def replay(tx: Connection, settings: Settings, *, hold_windows: int = 3) -> Repl
         for entry in entries:
             if registry.hear_report(entry):
                 fleet.forget(entry.device)
-                closed = book.close_device(entry.device, "the device changed its model", entry.at_ms)
+                closed = book.calm({entry.device}, "the device changed its model", entry.at_ms)
                 raised.update((change.alert.id, change.alert) for change in closed)
         now_ms = entries[-1].at_ms
         for change in book.step(fleet.readings, fleet.feed(entries) & fleet.readings.keys(), now_ms):

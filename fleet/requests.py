@@ -9,8 +9,6 @@ from sqlalchemy.engine import Connection
 
 from fleet.schema import AUDIT
 
-ACTIONS = ("acknowledge", "changeover", "devices", "models")
-
 
 class Request(NamedTuple):
     """One wish: acknowledge an alert id, a changeover of a site or device, or imported devices or models."""

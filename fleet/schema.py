@@ -1,4 +1,4 @@
-"""Tables of the monitor's store. Core tables that mean the same in SQLite and in PostgreSQL.
+"""Tables of the monitor's store. SQLite, by SQLAlchemy Core.
 
 Times are wall-clock milliseconds since 1970, model ids 16 hexadecimal digits, documents JSON.
 """
@@ -115,7 +115,7 @@ QUARANTINE = Table(
     Column("times", Integer, nullable=False),
     Column("digest", String(64), nullable=False, unique=True),
     Column("payload", LargeBinary, nullable=False),
-    comment="messages that cannot be read, whole up to 64 KiB, equal ones once with a count",
+    comment="messages that cannot be read, equal ones once with a count, see fleet.quarantine",
 )
 
 DETECTOR = Table(
@@ -126,10 +126,9 @@ DETECTOR = Table(
     Column("updated_ms", BigInteger, nullable=False),
     Column("state", LargeBinary, nullable=False),
     Column("peers", LargeBinary, nullable=False),
-    Column("reference", LargeBinary),
     Column("reading", Text, nullable=False),
-    comment="what the detector remembers, written in the transaction of the reports that it saw; `reference` is empty "
-    "where the model's own one holds; `reading` is its last word",
+    comment="what the detector remembers, written in the transaction of the reports that it saw; "
+    "`reading` is its last word",
 )
 
 ALERT = Table(

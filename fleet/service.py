@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from device_agent.contract import topics
 from device_agent.contract.alert import Alert
 from device_agent.contract.codec import SCHEMA, encode
+from device_agent.contract.errors import NotWritable
 from device_agent.contract.session import Ack
 from fleet.alerts import Change, read_alerts
-from fleet.inbox import Message, read_batch
+from fleet.heartbeat import Heartbeat, write_heartbeat
+from fleet.inbox import Message, apart, read_batch, set_aside
 from fleet.ingest import Ingest, Outcome
 from fleet.link import Link
 
 BATCH_S = 0.25
 TICK_S = 0.5
 CLEAR_MS = 86_400_000
-TOLD = ("opened", "raised", "inhibited", "closed")
+STEP_MS = 3_000
+TOLD = ("opened", "raised", "explained", "inhibited", "closed")
 
 
 class Announce(Protocol):
@@ -32,7 +36,10 @@ class Announce(Protocol):
 
 
 class Monitor:
-    """Turns of the monitor. A batch is taken every `BATCH_S` while messages come, and every `TICK_S` for requests."""
+    """Turns of the monitor. A batch is taken every `BATCH_S` while messages come, and every `TICK_S` for requests.
+
+    `tend` is called every turn, for what else has to be kept alive; `monotonic_ms` is a clock that nobody sets.
+    """
 
     def __init__(
         self,
@@ -43,11 +50,16 @@ class Monitor:
         announce: Announce,
         say: Callable[[str], None],
         clock_ms: Callable[[], int],
+        monotonic_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
+        tend: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine, self._ingest, self._link = engine, ingest, link
         self._announce, self._say, self._clock_ms = announce, say, clock_ms
+        self._monotonic_ms, self._tend = monotonic_ms, tend
+        self._ahead_ms = clock_ms() - monotonic_ms()
         self._connections = 0
         self._failing = False
+        self._beat = Heartbeat(at_ms=0, connected=False, since_ms=clock_ms())
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what came until then is stored."""
@@ -57,43 +69,92 @@ class Monitor:
                 self._link.arrived.wait(TICK_S)
                 stop.wait(BATCH_S)
                 self.turn()
+                self.beat()
         finally:
             self.turn()
+            self.beat(ended=True)
             self._link.stop()
 
     def turn(self) -> Outcome | None:
         """Take what came, store it, answer. None when the store failed: then everything is tried again."""
         self._link.arrived.clear()
         self._link.mend()
-        if self._link.connections != self._connections:
-            self._connections = self._link.connections
-            self._retain_open()
-        messages = [self._link.messages.popleft() for _ in range(len(self._link.messages))]
-        outcome = self._store(messages)
-        if outcome is None:
-            self._link.messages.extendleft(reversed(messages))
-            return None
-        for device, epoch, sequence in outcome.acks:
-            self._link.acknowledge(device, encode(Ack(SCHEMA, epoch, sequence)))
-        for change in outcome.changes:
-            self._tell(change)
-        if outcome.rejected:
-            self._say(f"{outcome.rejected} messages could not be read and are in quarantine")
-        return outcome
-
-    def _store(self, messages: list[Message]) -> Outcome | None:
+        self._tend()
+        messages = self._in_time([self._link.messages.popleft() for _ in range(len(self._link.messages))])
         try:
-            outcome = self._ingest.process(read_batch(messages), self._clock_ms())
-        except SQLAlchemyError as error:
+            self._greet()
+            outcome = self._store(messages)
+        except NotWritable as error:
+            self._link.messages.extendleft(reversed(messages))
             if not self._failing:
-                cause = getattr(error, "orig", None) or error
-                self._say(f"the store cannot be written: {str(cause).lower()}; nothing is acknowledged, trying again")
+                self._say(f"{error}; nothing is acknowledged, trying again")
             self._failing = True
             return None
         if self._failing:
             self._say("the store can be written again")
         self._failing = False
+        self._answer(outcome)
         return outcome
+
+    def _in_time(self, messages: list[Message]) -> list[Message]:
+        """The messages. After a step of the wall clock they came now, and all that was learnt by the clock is void."""
+        now_ms = self._clock_ms()
+        ahead_ms = now_ms - self._monotonic_ms()
+        step_ms, self._ahead_ms = ahead_ms - self._ahead_ms, ahead_ms
+        if abs(step_ms) < STEP_MS:
+            return messages
+        self._say(f"the clock of this machine was set by {step_ms / 1000:+.0f} s; times of devices are learnt anew")
+        self._ingest.ledger.forget_clocks()
+        return [message._replace(received_ms=now_ms) for message in messages]
+
+    def _greet(self) -> None:
+        """After a connect: what is open is retained on the broker, what was closed while nobody listened is not."""
+        connections = self._link.connections
+        if connections != self._connections:
+            with self._engine.connect() as tx:
+                for alert in read_alerts(tx, closed=True, since_ms=self._clock_ms() - CLEAR_MS):
+                    self._retain(alert, gone=alert.closed_ms is not None or bool(alert.inhibited_by))
+            self._connections = connections
+
+    def _store(self, messages: list[Message]) -> Outcome:
+        """Store the messages; one that nothing foresaw is set aside alone, so that it does not stop the fleet."""
+        try:
+            return self._ingest.process(read_batch(messages), self._clock_ms())
+        except NotWritable:
+            raise
+        except Exception:
+            if not messages:
+                raise
+        outcome = Outcome()
+        for message in apart(messages):
+            outcome.add(self._store_alone(message))
+        return outcome
+
+    def _store_alone(self, message: Message) -> Outcome:
+        try:
+            return self._ingest.process(read_batch([message]), self._clock_ms())
+        except NotWritable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next message is not to suffer
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._say(f"{message.topic}: a message that cannot be dealt with is set aside: {reason}")
+            return self._ingest.process(set_aside(message, reason), self._clock_ms())
+
+    def beat(self, *, ended: bool = False) -> None:
+        """Leave word in the store of whether the broker and the store answer; a store that does not is no error."""
+        beat = self._beat.next(self._clock_ms(), connected=self._link.connected, failing=self._failing, ended=ended)
+        if beat is not self._beat:
+            with suppress(NotWritable), self._engine.begin() as tx:
+                write_heartbeat(tx, beat)
+            self._beat = beat
+
+    def _answer(self, outcome: Outcome) -> None:
+        for device, epoch, sequence in outcome.acks:
+            self._link.acknowledge(device, encode(Ack(SCHEMA, epoch, sequence)))
+        for change in outcome.changes:
+            self._tell(change)
+        if outcome.rejected:
+            self._say(f"{outcome.rejected} messages could not be read, see `lineside-fleet quarantine`")
 
     def _tell(self, change: Change) -> None:
         if change.what in TOLD:
@@ -104,9 +165,3 @@ class Monitor:
 
     def _retain(self, alert: Alert, *, gone: bool) -> None:
         self._link.retain(topics.alert(alert.site, alert.id), b"" if gone else msgspec.json.encode(alert))
-
-    def _retain_open(self) -> None:
-        """After a connect: what is open is retained on the broker, what was closed while nobody listened is not."""
-        with self._engine.connect() as tx:
-            for alert in read_alerts(tx, closed=True, since_ms=self._clock_ms() - CLEAR_MS):
-                self._retain(alert, gone=alert.closed_ms is not None or bool(alert.inhibited_by))

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import Float, case, cast, func, select
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import Alert
 from fleet.alerts import read_alerts
+from fleet.heartbeat import Heartbeat, read_heard_until, read_heartbeat, say_trouble
 from fleet.models import read_models
 from fleet.reading import Reading
 from fleet.registry import Device, Health, read_devices
-from fleet.schema import DETECTOR, QUARANTINE, REPORT, SPOOL
+from fleet.schema import DETECTOR, DEVICE, QUARANTINE, REPORT, SPOOL
 
 RATE_MS = 300_000
+LONGEST_MS = 86_400_000
+SILENT = ("silent", "offline")
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One device. Times in wall-clock ms, `frames_per_minute` over the last five minutes, `missing` counts reports that
-    the device no longer had, `score` with the scores at which it warns and pages (natural log of an e-value)."""
+    """One device. Times in wall-clock ms; `health` and `silent_since_ms` as of when the monitor last heard devices.
+    `frames_per_minute` over the last five minutes and two reports, 0 when none comes any more; `missing` counts reports
+    that the device no longer had, `score` with the scores at which it warns and pages (natural log of an e-value)."""
 
     device: str
     site: str
     line: str
     product: str
     health: Health
+    silent_since_ms: int | None
     reason: str
     last_report_ms: int | None
     model: str | None
@@ -44,32 +51,51 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The fleet at `at_ms`."""
+    """The fleet at `at_ms`. `trouble`: what keeps the monitor from being up to date, empty while all is well."""
 
     at_ms: int
+    monitor: Heartbeat | None
+    trouble: str
     devices: list[DeviceStatus]
     open_alerts: int
     quarantined: int
 
+    @property
+    def silent(self) -> dict[str, int | None]:
+        """Devices that send nothing any more, with the time of their last report."""
+        return {d.device: d.silent_since_ms for d in self.devices if d.health in SILENT}
+
 
 def read_status(tx: Connection, now_ms: int) -> FleetStatus:
     """The status of every device in the store."""
-    models, alerts = read_models(tx), read_alerts(tx)
+    models, shown = read_models(tx), [alert for alert in read_alerts(tx) if not alert.inhibited_by]
+    concerning: dict[str, list[Alert]] = defaultdict(list)
+    for alert in shown:
+        for name in alert.devices:
+            concerning[name].append(alert)
     readings = read_readings(tx)
     passed = tx.execute(select(SPOOL.c.device, func.sum(SPOOL.c.missing)).group_by(SPOOL.c.device))
     missing = {device: int(count) for device, count in passed}
     rates = _rates(tx, now_ms)
+    beat, heard_ms = read_heartbeat(tx), read_heard_until(tx, now_ms)
     names = {model_id: model.name for model_id, model in models.items()}
     devices = []
     for device in read_devices(tx):
         reading = readings.get((device.device, device.model or ""))
-        concerned = [a for a in alerts if device.device in a.devices and not a.inhibited_by]
-        devices.append(
-            _device_status(device, reading, concerned, names, missing.get(device.device, 0), rates, now_ms=now_ms)
-        )
+        rate = 0.0 if device.health(now_ms) in SILENT else rates.get(device.device)
+        name = names.get(device.model or "", "")
+        health = device.health(heard_ms)
+        concerned = concerning[device.device]
+        devices.append(_device_status(device, health, reading, concerned, name, missing.get(device.device, 0), rate))
     quarantined = tx.scalar(select(func.coalesce(func.sum(QUARANTINE.c.times), 0))) or 0
-    shown = [alert for alert in alerts if not alert.inhibited_by]
-    return FleetStatus(at_ms=now_ms, devices=devices, open_alerts=len(shown), quarantined=int(quarantined))
+    return FleetStatus(
+        at_ms=now_ms,
+        monitor=beat,
+        trouble=say_trouble(beat, now_ms),
+        devices=devices,
+        open_alerts=len(shown),
+        quarantined=int(quarantined),
+    )
 
 
 def read_readings(tx: Connection) -> dict[tuple[str, str], Reading]:
@@ -80,13 +106,12 @@ def read_readings(tx: Connection) -> dict[tuple[str, str], Reading]:
 
 def _device_status(
     device: Device,
+    health: Health,
     reading: Reading | None,
     alerts: list[Alert],
-    names: dict[str, str],
+    model_name: str,
     missing: int,
-    rates: dict[str, float],
-    *,
-    now_ms: int,
+    rate: float | None,
 ) -> DeviceStatus:
     order = ("critical", "page", "warn", "info")
     severity = min((alert.severity for alert in alerts), key=order.index, default="")
@@ -95,17 +120,18 @@ def _device_status(
         site=device.site,
         line=device.line,
         product=device.product,
-        health=device.health(now_ms),
+        health=health,
+        silent_since_ms=device.last_report_ms if health in SILENT else None,
         reason=device.reason or "",
         last_report_ms=device.last_report_ms,
         model=device.model,
-        model_name=names.get(device.model or "", ""),
+        model_name=model_name,
         runtime=device.runtime or "",
         reports=device.reports,
         frames=device.frames,
         dropped=device.dropped,
         missing=missing,
-        frames_per_minute=rates.get(device.device),
+        frames_per_minute=rate,
         score=reading.score if reading else None,
         warn_at=reading.warn_at if reading else None,
         page_at=reading.page_at if reading else None,
@@ -116,10 +142,13 @@ def _device_status(
 
 
 def _rates(tx: Connection, now_ms: int) -> dict[str, float]:
-    """Frames a minute of each device over its reports of the last five minutes."""
-    recent = (
-        select(REPORT.c.device, func.sum(REPORT.c.frames), func.sum(REPORT.c.interval_ms))
-        .where(REPORT.c.at_ms > now_ms - RATE_MS)
-        .group_by(REPORT.c.device)
+    """Frames a minute of each device, from the start of the oldest of its recent reports to the end of the newest."""
+    interval = case((DEVICE.c.interval_ms > LONGEST_MS, LONGEST_MS), else_=func.coalesce(DEVICE.c.interval_ms, 60_000))
+    recent = (REPORT.c.device == DEVICE.c.device) & (REPORT.c.at_ms > now_ms - RATE_MS - 2 * interval)
+    frames = func.sum(cast(REPORT.c.frames, Float))
+    asked = (
+        select(DEVICE.c.device, frames, func.min(REPORT.c.at_ms), func.max(REPORT.c.at_ms), func.max(interval))
+        .join(REPORT, recent)
+        .group_by(DEVICE.c.device)
     )
-    return {device: 60_000 * int(frames) / int(span) for device, frames, span in tx.execute(recent) if span}
+    return {name: 60_000 * count / (last - first + each) for name, count, first, last, each in tx.execute(asked)}

@@ -1,4 +1,4 @@
-"""The store: an SQLAlchemy engine on SQLite (WAL) or another database, with its schema version and its one writer."""
+"""The store: an SQLAlchemy engine on one SQLite file (WAL), with its schema version and its one writer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Table, create_engine, event, insert, inspect, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+from sqlalchemy import Engine, Table, create_engine, event, inspect, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from device_agent.contract.errors import BadInput, NotFound, NotWritable
 from fleet.schema import META, METADATA, SCHEMA_VERSION
 
-DEFAULT_URL = "sqlite:///fleet.db"
 BUSY_MS = 10_000
 
 
 def open_store(url: str, *, create: bool = False) -> Engine:
-    """Engine of the store at `url`, with all tables of this version.
+    """Engine of the store at `url`, with all tables of this version. Its own failures are NotWritable, at any time.
 
     Raises:
         NotFound: there is no store and `create` is not set.
@@ -32,39 +30,33 @@ def open_store(url: str, *, create: bool = False) -> Engine:
     """
     parsed = _parse(url)
     path = _path(parsed)
-    if path and not path.exists() and not create:
+    if not path.parent.is_dir():
+        raise NotFound(f"{path}: the folder {path.parent} does not exist")
+    if not path.exists() and not create:
         raise NotFound(f"{path}: no store here; `lineside-fleet serve --store {url}` makes one")
-    try:
-        engine = create_engine(parsed)
-    except (NoSuchModuleError, ArgumentError, ImportError) as error:
-        raise BadInput(f"store {url!r}: {str(error).lower()}; sqlite:///fleet.db would work") from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _tune_sqlite)
-    try:
-        _check_version(engine, url, create=create)
-    except DatabaseError as error:
-        raise _explain(error, url) from error
+    engine = create_engine(parsed)
+    event.listen(engine, "connect", _tune)
+    event.listen(engine, "handle_error", lambda context: _explain(context, url), retval=True)
+    _check_version(engine, url, create=create)
     return engine
 
 
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise BadInput(f"store {url!r} is no URL; sqlite:///fleet.db would work") from None
-    path = _path(parsed)
-    if path and not path.parent.is_dir():
-        raise NotFound(f"{path}: the folder {path.parent} does not exist")
+    except (ArgumentError, ValueError):
+        raise BadInput(f"store {url.rpartition('@')[2]!r} is no URL; the store is sqlite:///FILE") from None
+    plain = parsed == URL.create("sqlite", database=parsed.database)
+    if not plain or not parsed.database or parsed.database == ":memory:":
+        raise BadInput(f"store {parsed.render_as_string()!r}: the store is sqlite:///FILE, with nothing else")
     return parsed
 
 
-def _path(url: URL) -> Path | None:
-    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
-        return Path(url.database)
-    return None
+def _path(url: URL) -> Path:
+    return Path(url.database or "")
 
 
-def _tune_sqlite(connection: Any, _record: Any) -> None:
+def _tune(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -88,11 +80,15 @@ def _check_version(engine: Engine, url: str, *, create: bool) -> None:
             raise NotFound(f"store {url}: empty; `lineside-fleet serve` makes its tables")
 
 
-def _explain(error: DatabaseError, url: str) -> NotWritable | BadInput:
+def _explain(context: ExceptionContext, url: str) -> BaseException | None:
+    """A failure of the file in one line. None for an error of ours in what was asked: it is raised as it is."""
+    error = context.sqlalchemy_exception
+    if not isinstance(error, DatabaseError) or isinstance(error, IntegrityError | DataError | ProgrammingError):
+        return None
     text = str(error.orig).lower()
     if "not a database" in text or "malformed" in text:
         return BadInput(f"store {url}: not a database, or a damaged one: {text}")
-    return NotWritable(f"store {url}: cannot be opened: {text}")
+    return NotWritable(f"store {url}: cannot be written or read: {text}")
 
 
 @contextmanager
@@ -103,9 +99,6 @@ def one_writer(engine: Engine) -> Iterator[None]:
         BadInput: another monitor holds it.
     """
     path = _path(engine.url)
-    if path is None:
-        yield
-        return
     handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,8 +115,7 @@ def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]], *, keep: tu
     """Insert rows by primary key; those that are there take the new values, except for columns in `keep`."""
     if not rows:
         return
-    make = postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert
-    statement = make(table)
+    statement = insert(table)
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys and name not in keep}
     if changed:

@@ -46,6 +46,11 @@ class Watermark:
             self.highest = max(self.highest, last)
         self._advance()
 
+    def await_again(self, sequence: int, at_ms: int) -> None:
+        """The device still holds a missing sequence: the hole it lies in is not passed for now."""
+        if self._beyond and self.contiguous < sequence < self._beyond[0][0]:
+            self._seen, self._seen_ms = 1, at_ms
+
     def _pass(self) -> None:
         if self._seen >= RESENDS:
             passed = self._beyond[0][0] - 1

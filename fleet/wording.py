@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from fleet.reading import Reading
 from fleet.registry import Quality
@@ -24,7 +24,16 @@ def name_stream(stream: str) -> str:
     ('low confidence', 'scratch called')
     """
     kind, _, label = stream.removesuffix("/runs").partition(":")
-    return f"{label} called" if label else EFFECTS.get(kind, stream)
+    return f"{printable(label)} called" if label else EFFECTS.get(kind, printable(stream))
+
+
+def printable(text: str) -> str:
+    """A text of somebody else on one line: what would move the cursor or colour a terminal stands as a box.
+
+    >>> printable("steel\\x1b[2J")
+    'steel\ufffd[2J'
+    """
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def say_effect(reading: Reading) -> str:
@@ -47,12 +56,16 @@ def say_evidence(reading: Reading) -> str:
 
 
 def say_time(at_ms: int) -> str:
-    """UTC time of a wall clock in ms.
+    """UTC time of a wall clock in ms, the number itself where no calendar goes.
 
-    >>> say_time(1_700_000_000_000)
-    '2023-11-14 22:13:20 UTC'
+    >>> say_time(1_700_000_000_000), say_time(2**63)
+    ('2023-11-14 22:13:20 UTC', '9223372036854775808 ms')
     """
-    return datetime.fromtimestamp(at_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        at = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        return f"{at_ms} ms"
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def guess_cause(quality: Quality, *, frozen: bool = False, common: bool = False) -> str:

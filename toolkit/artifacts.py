@@ -1,23 +1,17 @@
-"""The artifacts of a run as they lie on the disk: which files, for which runtime."""
+"""The artifacts of a run as they lie on the disk, checked: which files, for which runtime."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from device_agent.contract.errors import BadInput, NotFound
+from converters.artifact import RECORD, ArtifactRecord, check_artifact, file_sha256
+from converters.parity import Precision
+from device_agent.contract.errors import NotFound
 from device_agent.contract.manifest import InputSpec
 from device_agent.runtimes import Runtime, open_runtime
 from toolkit.runs import Run
-
-
-class _Record(msgspec.Struct):
-    runtime: str
-    precision: Literal["fp32", "fp16", "int8"]
-    files: list[str]
 
 
 class Artifact(NamedTuple):
@@ -25,10 +19,19 @@ class Artifact(NamedTuple):
     names and contents of all of them."""
 
     name: str
-    runtime: str
-    precision: Literal["fp32", "fp16", "int8"]
+    record: ArtifactRecord
     files: list[Path]
     sha256: str
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime that opens it."""
+        return self.record.runtime
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+        return self.record.precision
 
     @property
     def size_bytes(self) -> int:
@@ -46,28 +49,20 @@ def open_artifact(run: Run, name: str) -> Artifact:
     Raises:
         NotFound: it was not converted; the sentence names the command.
         BadInput: artifact.json is damaged.
+        ParityFailed: its files are not those that passed the gate, or the run has another model by now.
     """
     folder = run.artifact_dir(name)
-    path = folder / "artifact.json"
-    try:
-        record = msgspec.json.decode(path.read_bytes(), type=_Record)
-        files = [folder / file for file in record.files]
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
+    if not (folder / RECORD).is_file():
         there = ", ".join(run.artifacts()) or "none"
-        missing = f"{name} is not there" if not path.exists() else f"{error.filename} is gone"
         raise NotFound(
-            f"{run.dir}: {missing} (converted: {there}); convert with: lineside convert {run.dir} --for PROFILE"
-        ) from None
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInput(f"{path}: {str(error).lower()}") from error
-    if not files:
-        raise BadInput(f"{path}: names no files")
-    return Artifact(name, record.runtime, record.precision, files, digest.hexdigest())
+            f"{run.dir}: {name} is not there (converted: {there}); convert with: lineside convert {run.dir} "
+            f"--for PROFILE"
+        )
+    record = check_artifact(folder, file_sha256(run.model_path))
+    files, digest = [folder / file for file in record.files], hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return Artifact(name, record, files, digest.hexdigest())
 
 
 def open_artifacts(run: Run) -> list[Artifact]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -53,21 +52,6 @@ def bench_artifact(run: Run, name: str, *, threads: int = 1, quick: bool = False
     text = msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2)
     write_whole(run.dir / "benchmark" / f"{name}.json", text + b"\n")
     return report
-
-
-def read_benchmark(run: Run, name: str) -> BenchmarkReport | None:
-    """The saved report of an artifact, None where there is none.
-
-    Raises:
-        BadInput: it is damaged.
-    """
-    path: Path = run.dir / "benchmark" / f"{name}.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=BenchmarkReport)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInput(f"{path}: not a report; measure again with: lineside bench {run.dir}") from error
 
 
 def find_misses(name: str, report: BenchmarkReport, budgets: RunSection) -> list[Miss]:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from converters import CONVERTERS
 from converters.artifact import (
     ArtifactRecord,
     build,
-    check_files,
+    check_artifact,
     file_sha256,
     is_current,
     read_artifact,
     remove,
 )
 from converters.calibration import draw
-from converters.keras_export import Export
-from converters.parity import ParityReport, Reference, measure
-from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
+from converters.golden import GOLDEN_IMAGES
+from converters.keras_export import Export, keras_logits
+from converters.parity import EVIDENCE, ParityReport, Reference, measure
+from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
+from device_agent.contract.files import sweep
 from toolkit.images import load
 from toolkit.runs import Run
 
@@ -54,7 +59,8 @@ def convert_run(
 ) -> list[Conversion]:
     """Convert what is not there or out of date; one that fails its gate does not keep the others from being made.
 
-    Calibration images are drawn from the training split, the gate's from the validation split.
+    Calibration images are drawn from the training split, the gate's from the validation split; where that is small,
+    training images are added to judge the logits on. What a killed conversion left behind is removed first.
 
     Args:
         run: a trained run.
@@ -70,11 +76,14 @@ def convert_run(
     unknown = [name for name in names if name not in CONVERTERS.names()]
     if unknown:
         raise BadInput(f"no artifact {unknown[0]!r}; known are {', '.join(CONVERTERS.names())}")
+    sweep(run.dir / "artifacts")
     source = file_sha256(run.model_path)
     stale = [name for name in names if force or not is_current(run.artifact_dir(name), source)]
     made = {}
     if stale:
-        with _export(run) as (export, reference):
+        with _scratch(run) as scratch:
+            model, calibration, reference = _load(run)
+            export = Export(model, run.record.input, calibration, scratch)
             for name in stale:
                 if progress is not None:
                     progress(name)
@@ -96,11 +105,11 @@ def verify_run(run: Run, *, progress: Progress | None = None) -> list[Verificati
     if not names:
         raise NotFound(f"{run.dir}: no artifacts to verify; convert with: lineside convert {run.dir} --all")
     source, found = file_sha256(run.model_path), []
-    with _export(run) as (_, reference):
-        for name in names:
-            if progress is not None:
-                progress(name)
-            found.append(_verify(run, name, reference, source))
+    reference = _load(run)[-1]
+    for name in names:
+        if progress is not None:
+            progress(name)
+        found.append(_verify(run, name, reference, source))
     return found
 
 
@@ -118,12 +127,7 @@ def _convert(run: Run, name: str, export: Export, reference: Reference, source: 
 def _verify(run: Run, name: str, reference: Reference, source: str) -> Verification:
     folder = run.artifact_dir(name)
     try:
-        record = read_artifact(folder)
-        if record is None:
-            raise NotFound(f"{folder}: artifact.json is gone")
-        if record.source_sha256 != source:
-            raise ParityFailed(f"{folder}: was converted from another model; convert again")
-        check_files(folder, record)
+        record = check_artifact(folder, source)
         path = folder / record.files[0]
         report = measure(record.runtime, record.precision, path, run.record.input, reference)
     except LinesideError as error:
@@ -132,17 +136,57 @@ def _verify(run: Run, name: str, reference: Reference, source: str) -> Verificat
     return Verification(name=name, passed=report.passed, parity=report, reason=reason)
 
 
-@contextmanager
-def _export(run: Run) -> Iterator[tuple[Export, Reference]]:
-    """The model ready for converters, and Keras' answers to the validation images; intermediate files go at the end."""
-    model, dataset, spec = run.model(), run.dataset(), run.record.input
-    labels = np.asarray(dataset.labels)
+class Drawn(NamedTuple):
+    """Rows of the data set: what quantizers see, what is judged with its labels, and what is judged without."""
+
+    calibration: NDArray[np.int64]
+    judged: NDArray[np.int64]
+    more: NDArray[np.int64]
+
+
+def draw_rows(run: Run) -> Drawn:
+    """The images of a conversion, the same ones every time.
+
+    Calibration sees training images only. Where there are fewer than `EVIDENCE` validation images, training images
+    make up for it, those first that calibration does not see.
+
+    Raises:
+        BadInput: no training or no validation images.
+    """
+    labels, seed = np.asarray(run.dataset().labels), run.record.seed
     training, validation = run.rows("train"), run.rows("val")
     if len(validation) == 0:
         raise BadInput(f"{run.dir}: no validation images, so nothing could be proved")
-    chosen = training[draw(labels[training], seed=run.record.seed)]
-    judged = validation[draw(labels[validation], REFERENCE_IMAGES, seed=run.record.seed)]
-    with tempfile.TemporaryDirectory(prefix="lineside-") as scratch:
-        export = Export(model, spec, load(dataset, spec, chosen), Path(scratch))
-        images = load(dataset, spec, judged)
-        yield export, Reference(images, labels[judged], export.logits(images))
+    calibration = training[draw(labels[training], seed=seed)]
+    judged = validation[draw(labels[validation], REFERENCE_IMAGES, seed=seed)]
+    unseen = np.random.default_rng(seed).permutation(np.setdiff1d(training, calibration))
+    more = np.concatenate([unseen, calibration])[: max(EVIDENCE - len(judged), 0)]
+    return Drawn(calibration, judged, more)
+
+
+def _load(run: Run) -> tuple[Any, NDArray[np.uint8], Reference]:
+    """The Keras model, the calibration images, and what the artifacts are held against."""
+    model, dataset, spec, drawn = run.model(), run.dataset(), run.record.input, draw_rows(run)
+    images = load(dataset, spec, np.concatenate([drawn.judged, drawn.more]))
+    labels = np.asarray(dataset.labels)[drawn.judged]
+    reference = Reference(images, labels, keras_logits(model, spec, images), run.golden(GOLDEN_IMAGES))
+    return model, load(dataset, spec, drawn.calibration), reference
+
+
+@contextmanager
+def _scratch(run: Run) -> Iterator[Path]:
+    """A folder for intermediate files, hidden among the artifacts, where the next conversion sweeps what is left of it.
+
+    Raises:
+        NotWritable: the disk is full, read-only or forbids it.
+    """
+    artifacts = run.dir / "artifacts"
+    try:
+        artifacts.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".scratch.", suffix=".part", dir=artifacts))
+    except OSError as error:
+        raise NotWritable(f"{artifacts}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

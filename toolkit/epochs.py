@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from device_agent.contract.errors import BadInput
 from device_agent.preprocess import table
 from toolkit.augment import vary
-from toolkit.checkpoint import Checkpoint, Epoch, save_checkpoint
+from toolkit.checkpoint import Checkpoint, Epoch
 from toolkit.framework import load_keras
 from toolkit.fused import fused_normalization
 from toolkit.metrics import balanced_loss, macro_f1
@@ -22,6 +21,7 @@ from toolkit.models import compile_answers, predict
 from toolkit.recipe import Recipe
 from toolkit.schedule import rate
 
+Save = Callable[[Checkpoint], None]
 MOST_WEIGHT = 10.0  # an image of a rare class counts at most so many times an average one
 
 
@@ -70,9 +70,9 @@ def class_weights(labels: NDArray[np.integer], classes: int) -> NDArray[np.float
 
 
 def run_epochs(
-    model: Any, recipe: Recipe, train: Examples, val: Examples, state: Checkpoint, path: Path, watch: Watch
+    model: Any, recipe: Recipe, train: Examples, val: Examples, state: Checkpoint, save: Save, watch: Watch
 ) -> Checkpoint:
-    """The state after the last epoch, or after `patience` epochs without gain; it is saved to `path` after each one.
+    """The state after the last epoch, or after `patience` epochs without gain; `save` gets it after each one.
 
     Raises:
         BadInput: the loss is no longer a number.
@@ -102,7 +102,7 @@ def run_epochs(
         if state.best_epoch is row:
             state.best = model.get_weights()
         state.weights, state.optimizer = model.get_weights(), [variable.numpy() for variable in optimizer.variables]
-        save_checkpoint(path, state)
+        save(state)
         watch.epoch(row, recipe.epochs)
     return state
 
@@ -141,7 +141,7 @@ def _train_epoch(
     total = 0.0
     for at in range(steps):
         rows = order[at * recipe.batch : (at + 1) * recipe.batch]
-        images = values[vary(train.images[rows], rng)]
+        images = values[vary(train.images[rows], rng, flips=recipe.flips)]
         labels = train.labels[rows]
         loss = float(step(images, labels, weigh[labels], np.float32(learning_rate(at))))
         if not math.isfinite(loss):

@@ -12,18 +12,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.golden import GOLDEN_IMAGES, images_sha256
 from device_agent.bundle import entry, write_bundle
-from device_agent.contract.errors import BadInput, NotFound, ParityFailed
+from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest, Golden, Lineage
 from profiles.schema import DeviceProfile
 from toolkit.artifacts import Artifact, open_artifact
-from toolkit.evaluation import ensure_evaluation, infer
+from toolkit.evaluation import ensure_evaluation
 from toolkit.runs import Run
 
-GOLDEN_IMAGES = 8
-TOLERANCE = {"fp32": 0.01, "fp16": 0.03, "int8": 0.08}
-"""Largest difference of a golden logit that counts as equal, as a share of the spread of all golden logits. Arm and x86
-kernels round differently; a damaged or wrong model is off by about the whole spread."""
 PACKAGES = ("ai-edge-litert", "keras", "lineside", "numpy", "onnxruntime", "openvino", "tensorflow", "tensorflow-cpu")
 Progress = Callable[[str], None]
 
@@ -40,13 +37,15 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pack_run(run: Run, profile: DeviceProfile, out: Path | None = None, *, progress: Progress | None = None) -> Packed:
-    """Write the bundle of a run for a profile. The same run gives the same bytes, whenever and wherever it is packed.
+    """Write the bundle of a run for a profile; by default the file is RUN/<run>-<profile>.lineside.
 
-    Artifacts that were not evaluated yet are. By default the file is RUN/<run>-<profile>.lineside.
+    Known answers come from the conversion, temperature and baseline from the evaluation, which is made where there is
+    none. Nothing else is measured, so a run that was evaluated gives the same bytes whenever and wherever it is packed.
 
     Raises:
         NotFound: an artifact of the profile was not converted; the sentence names the command.
-        ParityFailed: an artifact gives the same answer for every golden image.
+        BadInput: the golden images changed since the conversion.
+        ParityFailed: an artifact is not the one that passed its gate, or the run has another model by now.
         NotWritable: the disk is full or read-only.
     """
     missing = sorted(set(profile.artifacts) - set(run.artifacts()))
@@ -61,7 +60,7 @@ def pack_run(run: Run, profile: DeviceProfile, out: Path | None = None, *, progr
     for name in profile.artifacts:
         artifact = open_artifact(run, name)
         if progress is not None:
-            progress(f"{name}: known answers and baseline")
+            progress(f"{name}: baseline")
         artifacts.append(_describe(run, artifact, images, files))
     labels = [label.name for label in run.labels]
     files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
@@ -103,7 +102,7 @@ def _describe(run: Run, artifact: Artifact, images: NDArray[np.uint8], files: di
         files=entries,
         input=run.record.input,
         temperature=evaluation.temperature,
-        golden=golden_answers(run, artifact, images),
+        golden=_golden(artifact, images),
         baseline=evaluation.baseline,
         metrics={
             "accuracy": round(evaluation.accuracy, 6),
@@ -114,21 +113,14 @@ def _describe(run: Run, artifact: Artifact, images: NDArray[np.uint8], files: di
     )
 
 
-def golden_answers(run: Run, artifact: Artifact, images: NDArray[np.uint8]) -> Golden:
-    """Logits of the golden images, each made by the device's runtime, with the tolerance of the precision.
-
-    Raises:
-        ParityFailed: the answers do not depend on the image, so they would prove nothing.
-    """
-    runtime = artifact.open(run.record.input)
-    try:
-        logits = infer(runtime, images)
-    finally:
-        runtime.close()
-    spread = float(np.ptp(logits))
-    if not np.isfinite(spread) or float(np.ptp(logits, axis=0).max()) < 1e-6:
-        raise ParityFailed(f"{run.dir}: {artifact.name} gives the same answer for every golden image")
-    return Golden(logits.astype(float).round(5).tolist(), round(TOLERANCE[artifact.precision] * spread, 5))
+def _golden(artifact: Artifact, images: NDArray[np.uint8]) -> Golden:
+    """The answers recorded at the conversion, when they are to these images."""
+    record = artifact.record
+    if record.golden is None or record.golden_images_sha256 != images_sha256(images):
+        raise BadInput(
+            f"{artifact.files[0].parent}: no known answers for the images as they are now; convert again with --force"
+        )
+    return record.golden
 
 
 def _npy(images: NDArray[np.uint8]) -> bytes:

@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 
 from device_agent.contract.errors import BadInput, NotFound
+from toolkit.augment import Flips
 from toolkit.models import Architecture
+from toolkit.paths import reading
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Epochs, batch, peak learning rate `lr`, epochs without gain after which to stop (`patience`), weight decay,
-    dropout before the last layer, label smoothing 0 to 1. `weights` is "", "imagenet" or the name of a file, and
-    `weights_sha256` its content."""
+    dropout before the last layer, label smoothing 0 to 1, the mirror images that the line can produce (`flips`).
+    `weights` is "", "imagenet" or the name of a file, and `weights_sha256` its content."""
 
     architecture: Architecture = Architecture()
     weights: str = ""
@@ -27,6 +29,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     decay: float = 1e-4
     dropout: float = 0.0
     smoothing: float = 0.0
+    flips: Flips = "both"
     seed: int = 0
 
     def check(self) -> None:
@@ -58,6 +61,7 @@ def make_recipe(
     batch: int = 32,
     lr: float | None = None,
     patience: int | None = None,
+    flips: Flips = "both",
     seed: int = 0,
 ) -> Recipe:
     """A recipe with what is left open filled in: from given weights the probe alone, else a full training from
@@ -82,6 +86,7 @@ def make_recipe(
         lr=lr if lr is not None else (3e-5 if pretrained else 3e-3),
         patience=patience if patience is not None else max(1, min(10, epochs)),
         dropout=0.0 if pretrained else 0.1,
+        flips=flips,
         seed=seed,
     )
     recipe.check()
@@ -90,12 +95,10 @@ def make_recipe(
 
 def _sha256(weights: str | None) -> str:
     path = Path(str(weights))
-    if not path.is_file():
-        raise NotFound(f"{path}: no such file of weights")
-    try:
+    with reading(path):
+        if not path.is_file():
+            raise NotFound(f"{path}: no such file of weights")
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

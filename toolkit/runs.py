@@ -5,16 +5,18 @@ RUN/model.keras     input "image" float32 (n, S, S, 3) in [-1, 1], output logits
 RUN/split.csv       file, class, group, split of every image that was there
 RUN/history.csv, curves.png, confusion.png, metrics.json
 RUN/checkpoint/     the last whole epoch, while training
-RUN/artifacts/<runtime>-<precision>/, RUN/evaluation/<runtime>-<precision>.json    from the later steps
+RUN/artifacts/<runtime>-<precision>/, RUN/evaluation/ and RUN/benchmark/<runtime>-<precision>.json    from later steps
 """
 
 from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,20 +26,20 @@ from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import InputSpec, Label
+from toolkit.listing import SPLITS
 
 if TYPE_CHECKING:
     from toolkit.images import Dataset
 
 RUN_SCHEMA = "1.0"
-SPLITS = ("train", "val", "test")
 Images = NDArray[np.uint8]
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_sha256` the digest of every image,
-    class and group in it, `recipe` all that the training was asked for, `packages` the versions that it ran with,
-    `prevalence` the share of each class on the line, if stated. `metrics` are in [0, 1], measured on the validation
-    images by Keras."""
+    class and group in it, `split_sha256` that of split.csv, `recipe` all that the training was asked for, `packages`
+    the versions that it ran with, `prevalence` the share of each class on the line, if stated. `metrics` are in [0, 1],
+    measured on the validation images by Keras."""
 
     schema: str = RUN_SCHEMA
     status: Literal["training", "trained"]
@@ -49,6 +51,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     data: str
     data_sha256: str
+    split_sha256: str = ""
     recipe: dict[str, Any]
     packages: dict[str, str] = {}
     prevalence: list[float] | None = None
@@ -78,14 +81,16 @@ class Run:
 
     def artifacts(self) -> list[str]:
         """Names of the artifacts that are complete, in alphabetical order."""
-        return sorted(path.parent.name for path in self.dir.glob("artifacts/*/artifact.json"))
+        return sorted(path.parent.name for path in self.dir.glob("artifacts/[!.]*/artifact.json"))
 
     def dataset(self) -> Dataset:
-        """The data set that the run was trained on.
+        """The images that the run was trained, validated and tested on, in the groups that they had then; images added
+        to the folder since are left out.
 
         Raises:
             NotFound: the folder is gone.
-            BadInput: its classes are no longer those of the model.
+            BadInput: its classes are no longer those of the model; images are gone, or were changed since the training;
+                split.csv was.
         """
         return self._dataset
 
@@ -93,32 +98,38 @@ class Run:
     def _dataset(self) -> Dataset:
         from toolkit.images import open_dataset
 
-        dataset = open_dataset(Path(self.record.data))
+        found, data = open_dataset(Path(self.record.data), join=False), self.record.data
         names = [label.name for label in self.labels]
-        if list(dataset.names) != names:
-            raise BadInput(
-                f"{self.record.data}: classes are {', '.join(dataset.names)}, the run has {', '.join(names)}"
-            )
-        return dataset
+        if list(found.names) != names:
+            raise BadInput(f"{data}: classes are {', '.join(found.names)}, the run has {', '.join(names)}")
+        row_of = {file: row for row, file in enumerate(found.files)}
+        gone = [file for file in self._split if file not in row_of]
+        if gone:
+            raise BadInput(f"{data}: {len(gone)} images of the run are gone, first {gone[0]}; {self._ways_on}")
+        dataset = found.only(sorted(row_of[file] for file in self._split))
+        if dataset.sha256() != self.record.data_sha256:
+            raise BadInput(f"{data}: images, classes or groups were changed since the training; {self._ways_on}")
+        groups = np.array([self._split[file].group for file in dataset.files])
+        return replace(dataset, groups=groups, stated=dataset.groups)
+
+    @property
+    def _ways_on(self) -> str:
+        return f"put them back, or train again with: lineside train {self.record.data} --out {self.dir} --fresh"
 
     @functools.cached_property
-    def _split_of(self) -> dict[str, str]:
-        return read_split(self.dir / "split.csv")
+    def _split(self) -> dict[str, Place]:
+        return read_split(self.dir / "split.csv", self.record.split_sha256)
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Indices into the data set of the images in "train", "val" or "test"; images added since are in none.
+        """Indices into `dataset()` of the images in "train", "val" or "test", in ascending order.
 
         Raises:
-            BadInput: an image of that split is gone.
+            BadInput: what `dataset` raises.
         """
         if split not in SPLITS:
             raise BadInput(f"no split {split!r}; known are {', '.join(SPLITS)}")
-        row_of = {str(file): row for row, file in enumerate(self.dataset().files)}
-        wanted = [file for file, name in self._split_of.items() if name == split]
-        gone = [file for file in wanted if file not in row_of]
-        if gone:
-            raise BadInput(f"{self.record.data}: {len(gone)} images of the {split} split are gone, first {gone[0]}")
-        return np.array(sorted(row_of[file] for file in wanted), np.int64)
+        files = self.dataset().files
+        return np.array([row for row, file in enumerate(files) if self._split[file].split == split], np.int64)
 
     def images(self, split: str) -> tuple[Images, NDArray[np.int64]]:
         """Images (n, h, w, channels) uint8 as the device's preprocessing gives them, and labels (n,)."""
@@ -171,24 +182,40 @@ def write_record(folder: Path, record: RunRecord) -> None:
     write_whole(folder / "run.json", text + b"\n")
 
 
-def write_split(path: Path, dataset: Dataset, split: NDArray[Any]) -> None:
-    """Write split.csv: one line an image, in the order of the data set; `split` (n,) of names."""
+class Place(NamedTuple):
+    """Where an image stands: its group, and "train", "val" or "test"."""
+
+    group: str
+    split: str
+
+
+def split_table(dataset: Dataset, split: NDArray[Any]) -> bytes:
+    """The text of split.csv: one line an image, in the order of the data set; `split` (n,) of names."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["file", "class", "group", "split"])
     for file, label, group, name in zip(dataset.files, dataset.labels, dataset.groups, split, strict=True):
-        table.writerow([str(file), dataset.names[label], group, name])
-    write_whole(path, out.getvalue())
+        table.writerow([file, dataset.names[label], group, name])
+    return out.getvalue().encode()
 
 
-def read_split(path: Path) -> dict[str, str]:
-    """Split of each file, in the order of split.csv.
+def write_split(path: Path, dataset: Dataset, split: NDArray[Any]) -> None:
+    """Write split.csv wholly or not at all."""
+    write_whole(path, split_table(dataset, split))
+
+
+def read_split(path: Path, sha256: str = "") -> dict[str, Place]:
+    """Group and split of each file, in the order of split.csv; `sha256` is what its digest must be, if it is known.
 
     Raises:
-        BadInput: missing or without the columns "file" and "split".
+        BadInput: missing, changed, or without the columns "file", "group" and "split".
     """
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            return {line["file"]: line["split"] for line in csv.DictReader(lines)}
+        text = path.read_bytes()
+        lines = csv.DictReader(io.StringIO(text.decode(), newline=""))
+        places = {line["file"]: Place(line["group"], line["split"]) for line in lines}
     except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: no table of files and splits; train again with --fresh") from error
+        raise BadInput(f"{path}: no table of files, groups and splits; train again with --fresh") from error
+    if sha256 and hashlib.sha256(text).hexdigest() != sha256:
+        raise BadInput(f"{path}: was changed since the training; put it back, or train again with --fresh")
+    return places

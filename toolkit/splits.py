@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ def split(dataset: Dataset, seed: int, shares: tuple[float, float, float] = (0.7
     Otherwise groups are dealt out at random so that each class comes near `shares`; the same seed gives the same split.
 
     Raises:
-        BadInput: a class with fewer than three groups or missing in a split, a group that stands in two splits.
+        BadInput: a class with fewer than three groups or missing in a split; a group, or images of equal pixels, that
+            stand in two splits.
     """
     if dataset.splits is not None:
         _check(dataset, dataset.splits)
@@ -106,9 +108,23 @@ def _check(dataset: Dataset, split: NDArray[np.str_]) -> None:
         missing = set(range(len(dataset.names))) - set(dataset.labels[split == name].tolist())
         if missing:
             raise BadInput(f"{dataset.dir}: class {dataset.names[min(missing)]!r} has no image in the {name} split")
-    sides: dict[str, str] = {}
-    for group, name in zip(dataset.groups.tolist(), split.tolist(), strict=True):
-        if sides.setdefault(group, name) != name:
-            raise BadInput(
-                f"{dataset.dir}: group {group!r} is in both {sides[group]} and {name}; it must be on one side"
-            )
+    stated = dataset.groups if dataset.stated is None else dataset.stated
+    if divided := _divided(stated.tolist(), split):
+        one, other = divided
+        sides = f"{split[one]} and {split[other]}"
+        raise BadInput(f"{dataset.dir}: group {str(stated[one])!r} is in both {sides}; it must be on one side")
+    if divided := _divided(dataset.pixels or [], split):
+        one, other = divided
+        raise BadInput(
+            f"{dataset.dir}: {dataset.files[one]} in {split[one]} and {dataset.files[other]} in {split[other]} have "
+            "equal pixels; they must be on one side"
+        )
+
+
+def _divided(keys: Sequence[Hashable], split: NDArray[np.str_]) -> tuple[int, int] | None:
+    """Two rows of one key on two sides of the split, if there are any."""
+    first: dict[Hashable, int] = {}
+    for row, key in enumerate(keys):
+        if split[first.setdefault(key, row)] != split[row]:
+            return first[key], row
+    return None

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from device_agent.contract.errors import BadInput
-from toolkit.images import Progress, damaged, open_dataset
-from toolkit.listing import SPLITS
+from toolkit.images import Dataset, Progress, joined, open_dataset, pixel_digests
+from toolkit.listing import SPLITS, passed_over
 from toolkit.splits import split
 
 
@@ -24,7 +24,8 @@ class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data set holds; `split_by` is "by the manifest", "by seed N" or "not possible"; problems in sentences."""
+    """What a data set holds; `split_by` is "by the manifest", "by seed N" or "not possible"; `passed_over`
+    counts the files that are no part of it, by place and suffix; problems in sentences."""
 
     path: str
     sha256: str
@@ -32,6 +33,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     split_by: str
     classes: list[ClassRow]
+    passed_over: dict[str, int]
     problems: list[str]
 
 
@@ -43,9 +45,11 @@ def survey(path: str | Path, *, seed: int = 0, progress: Progress | None = None)
         BadInput: no data set, see `images.open_dataset`.
     """
     dataset = open_dataset(path, join=False)
-    problems = damaged(dataset, progress)
+    pixels = pixel_digests(dataset, progress)
+    problems = [str(found) for found in pixels if isinstance(found, BadInput)]
     if not problems:
-        dataset = open_dataset(path)
+        dataset = joined(dataset, [found for found in pixels if isinstance(found, bytes)])
+        problems = _contradictions(dataset)
     sides = np.full(len(dataset), "", "<U5")
     split_by = "by the manifest" if dataset.splits is not None else f"by seed {seed}"
     try:
@@ -70,5 +74,18 @@ def survey(path: str | Path, *, seed: int = 0, progress: Progress | None = None)
         groups=len(np.unique(dataset.groups)),
         split_by=split_by,
         classes=rows,
+        passed_over=passed_over(dataset.dir, dataset.files),
         problems=problems,
     )
+
+
+def _contradictions(dataset: Dataset) -> list[str]:
+    """A sentence for each image that has the pixels of an earlier one and another class."""
+    first: dict[bytes, int] = {}
+    said = []
+    for row, pixels in enumerate(dataset.pixels or []):
+        other = first.setdefault(pixels, row)
+        if dataset.labels[other] != dataset.labels[row]:
+            classes = " and ".join(repr(dataset.names[dataset.labels[each]]) for each in (other, row))
+            said.append(f"{dataset.files[other]} and {dataset.files[row]} have equal pixels and two classes: {classes}")
+    return said

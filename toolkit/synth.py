@@ -16,6 +16,7 @@ from device_agent.contract.errors import BadInput
 from device_agent.contract.files import replacing
 from device_agent.frames.surface import FINISHES, KINDS, make_part, photograph
 from toolkit.images import MANIFEST
+from toolkit.paths import reading, sweep_beside
 
 Progress = Callable[[int, int], None]  # done, total
 COLUMNS = ("file", "class", "group", "camera", "light", "product")
@@ -85,6 +86,7 @@ def synthesize(out: Path, recipe: SynthRecipe, *, force: bool = False, progress:
         NotWritable: the disk is full, read-only or forbids it.
     """
     kinds = plan_parts(recipe)
+    sweep_beside(out)
     _check_free(out, force)
     with replacing(out) as folder:
         for kind in KINDS:
@@ -126,15 +128,13 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 def _check_free(out: Path, force: bool) -> None:
     """Refuse a file and a folder in use; with `force`, any folder that was not drawn by `synthesize`."""
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out}: is a file; the data set needs a folder")
-    try:
+    with reading(out):
+        if out.exists() and not out.is_dir():
+            raise BadInput(f"{out}: is a file; the data set needs a folder")
         if not out.is_dir() or not any(out.iterdir()):
             return
         manifest = out / MANIFEST
         drawn = manifest.is_file() and manifest.read_text(errors="replace").startswith(",".join(COLUMNS) + "\n")
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     if not force:
         raise BadInput(f"{out}: is not empty; another folder, or --force to replace a drawn data set")
     if not drawn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,22 +13,25 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.contract.errors import BadInput
+from device_agent.contract.errors import BadInput, NotWritable
 from device_agent.contract.files import write_whole
 from toolkit.augment import FLIPS, flip
 from toolkit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from toolkit.curves import plot_confusion, plot_history, write_history
-from toolkit.epochs import Examples, Unwatched, Watch, judge, run_epochs
+from toolkit.epochs import Examples, Save, Unwatched, Watch, judge, run_epochs
 from toolkit.framework import load_keras, package_versions
 from toolkit.images import Dataset, load
 from toolkit.metrics import Metrics, balanced_loss, measure
 from toolkit.models import build, predict, save_model, settle_statistics
+from toolkit.paths import locked, reading, remove, sweep_beside
 from toolkit.probe import fit_probe
 from toolkit.recipe import Recipe, differences
-from toolkit.runs import RunRecord, read_record, write_record, write_split
+from toolkit.runs import RunRecord, read_record, split_table, write_record, write_split
 
-OWN = ("run.json", "model.keras", "split.csv", "history.csv", "curves.png", "confusion.png", "metrics.json")
-OWN_FOLDERS = ("checkpoint", "artifacts", "evaluation")
+RESULTS = ("model.keras", "history.csv", "curves.png", "confusion.png", "metrics.json")
+LATER = ("artifacts", "evaluation", "benchmark")  # what later steps made of the model
+OWN = frozenset({"run.json", "split.csv", "checkpoint", *RESULTS, *LATER})
+CHECKPOINT = Path("checkpoint", "state.npz")
 STATISTICS_IMAGES = 128
 
 
@@ -58,33 +63,43 @@ def train(
     """The run in folder `out`, trained on the images whose `split` (n,) is "train" and judged on those of "val".
 
     Images of "test" are not read. A training that was interrupted goes on after its last whole epoch; one that is done
-    is left alone; `fresh` starts over. `weights` is the path behind recipe.weights.
+    is left alone; `fresh` starts over. What the folder holds is touched when the new training has a first checkpoint.
+    `weights` is the path behind recipe.weights.
 
     Raises:
-        BadInput: the folder holds something else, or a run of another recipe or other images; the training diverged.
+        BadInput: the folder holds something else, or a run of another recipe, split or other images, or another
+            training is under way in it; the training diverged.
         NotWritable: the disk is full, read-only or forbids it.
     """
     began, watch = time.monotonic(), watch or Unwatched()
-    watch.stage("reading")
-    record = _open(dataset, out, recipe, prevalence, fresh)
-    if record.status == "trained":
-        return _report(out, record, already=True, began=began)
     for name in ("train", "val"):
         absent = set(range(len(dataset.names))) - set(dataset.labels[split == name].tolist())
         if absent:
             raise BadInput(f"{dataset.dir}: class {dataset.names[min(absent)]!r} has no image in the {name} split")
-    write_split(out / "split.csv", dataset, split)
-    write_record(out, record)
-    examples = [_examples(dataset, split == name, recipe) for name in ("train", "val")]
-    model, state = _learn(recipe, examples[0], examples[1], len(dataset.names), weights, out / "checkpoint", watch)
-    watch.stage("writing")
-    _write(out, record, model, state, examples[1])
-    return _report(out, record, already=False, began=began)
+    with reading(out):
+        if out.exists() and not out.is_dir():
+            raise BadInput(f"{out}: is a file; a run needs a folder")
+    with locked(out, f"{out}: another training is under way in this folder; wait for it, or name another folder"):
+        watch.stage("reading")
+        record = _record(dataset, split, out, recipe, prevalence)
+        old = _held(out, record, fresh)
+        if old is not None and old.status == "trained":
+            return _report(out, old, already=True, began=began)
+        if not os.access(out, os.W_OK):
+            raise NotWritable(f"{out}: cannot be written: permission denied")
+        examples = [_examples(dataset, split == name, recipe) for name in ("train", "val")]
+        state = None if old is None else load_checkpoint(out / CHECKPOINT)
+        keep = _keeper(out, record, dataset, split, begun=state is not None)
+        model, state = _learn(recipe, examples[0], examples[1], len(dataset.names), weights, state, keep, watch)
+        watch.stage("writing")
+        _write(out, record, model, state, examples[1])
+        return _report(out, record, already=False, began=began)
 
 
-def _open(dataset: Dataset, out: Path, recipe: Recipe, prevalence: list[float] | None, fresh: bool) -> RunRecord:
-    """The record to go on with: what the folder holds, if it is the same training, or a new one."""
-    new = RunRecord(
+def _record(
+    dataset: Dataset, split: NDArray[np.str_], out: Path, recipe: Recipe, prevalence: list[float] | None
+) -> RunRecord:
+    return RunRecord(
         status="training",
         name=out.resolve().name,
         labels=dataset.label_list(),
@@ -94,44 +109,59 @@ def _open(dataset: Dataset, out: Path, recipe: Recipe, prevalence: list[float] |
         seed=recipe.seed,
         data=str(dataset.dir.resolve()),
         data_sha256=dataset.sha256(),
+        split_sha256=hashlib.sha256(split_table(dataset, split)).hexdigest(),
         recipe=recipe.document(),
         packages=package_versions(),
         prevalence=prevalence,
     )
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out}: is a file; a run needs a folder")
-    old = read_record(out)
-    if old is None and out.is_dir() and any(path.name not in OWN_FOLDERS for path in out.iterdir()):
+
+
+def _held(out: Path, new: RunRecord, fresh: bool) -> RunRecord | None:
+    """The record of the same training in the folder; None where nothing is there, or what is there may go."""
+    for path in [*(out / name for name in OWN), out / CHECKPOINT]:
+        sweep_beside(path)
+    with reading(out):
+        names = {path.name for path in out.iterdir()}
+    try:
+        old = read_record(out)
+    except BadInput:
+        if fresh and names <= OWN:
+            return None
+        raise
+    if old is None and names:
         raise BadInput(f"{out}: is not empty and holds no run; name another folder")
-    if fresh or old is None:
-        _clear(out)
-        return new
+    if old is None or fresh:
+        return None
     changes = differences(_identity(old), _identity(new))
     if changes:
         raise BadInput(f"{out}: holds another training: {'; '.join(changes)}; name another folder, or --fresh")
-    _sweep(out)
-    return new if old.status == "training" else old
+    if old.status == "trained" and "model.keras" not in names:
+        raise BadInput(f"{out}: its model.keras is gone; train again with --fresh")
+    return old
 
 
 def _identity(record: RunRecord) -> dict[str, Any]:
     classes = [f"{label.name} ({label.role})" for label in record.labels]
-    images = f"images {record.data_sha256[:12]}"
-    return record.recipe | {"data": images, "classes": ", ".join(classes), "prevalence": record.prevalence}
+    given = {"data": f"images {record.data_sha256[:12]}", "split": f"table {record.split_sha256[:12]}"}
+    return record.recipe | given | {"classes": ", ".join(classes), "prevalence": record.prevalence}
 
 
-def _clear(out: Path) -> None:
-    """Remove what a run consists of, the record first: without it nothing passes for a run."""
-    for name in OWN:
-        (out / name).unlink(missing_ok=True)
-    for name in OWN_FOLDERS:
-        shutil.rmtree(out / name, ignore_errors=True)
-    _sweep(out)
+def _keeper(out: Path, record: RunRecord, dataset: Dataset, split: NDArray[np.str_], *, begun: bool) -> Save:
+    """What saves a state. The first of a training that has not `begun` takes the place of what the folder held; the
+    old checkpoint goes first and the new record comes next, so that a kill leaves no mixture of two trainings."""
 
+    def keep(state: Checkpoint) -> None:
+        nonlocal begun
+        if not begun:
+            remove(out / "checkpoint")
+            write_record(out, record)
+            for name in (*RESULTS, *LATER):
+                remove(out / name)
+            write_split(out / "split.csv", dataset, split)
+            begun = True
+        save_checkpoint(out / CHECKPOINT, state)
 
-def _sweep(out: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for path in [*out.glob(".*.part*"), *out.glob("checkpoint/.*.part")]:
-        path.unlink(missing_ok=True)
+    return keep
 
 
 def _examples(dataset: Dataset, chosen: NDArray[np.bool_], recipe: Recipe) -> Examples:
@@ -141,12 +171,19 @@ def _examples(dataset: Dataset, chosen: NDArray[np.bool_], recipe: Recipe) -> Ex
 
 
 def _learn(
-    recipe: Recipe, train: Examples, val: Examples, classes: int, weights: str | None, folder: Path, watch: Watch
+    recipe: Recipe,
+    train: Examples,
+    val: Examples,
+    classes: int,
+    weights: str | None,
+    state: Checkpoint | None,
+    keep: Save,
+    watch: Watch,
 ) -> tuple[Any, Checkpoint]:
-    """The model with the best weights on validation, the probe's among them, and how it came to them."""
+    """The model with the best weights on validation, the probe's among them, and how it came to them; it goes on from
+    `state`, if there is one."""
     keras = load_keras()
     keras.utils.set_random_seed(recipe.seed)
-    state = load_checkpoint(folder / "state.npz")
     start = weights if state is None else None
     model = build(recipe.architecture, classes, weights=start, dropout=recipe.dropout)
     if state is None:
@@ -154,7 +191,7 @@ def _learn(
         if weights is not None:
             watch.stage("probe")
             state = _start_from_probe(model, recipe, train, val)
-            save_checkpoint(folder / "state.npz", state)
+            keep(state)
             watch.epoch(state.history[0], recipe.epochs)
         else:
             some = np.random.default_rng(recipe.seed).permutation(len(train.labels))[:STATISTICS_IMAGES]
@@ -163,7 +200,7 @@ def _learn(
         for layer in model.layers:
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     watch.stage("training")
-    state = run_epochs(model, recipe, train, val, state, folder / "state.npz", watch)
+    state = run_epochs(model, recipe, train, val, state, keep, watch)
     model.set_weights(state.best)
     model.trainable = True
     return model, state
@@ -174,7 +211,7 @@ def _start_from_probe(model: Any, recipe: Recipe, train: Examples, val: Examples
     began, keras = time.monotonic(), load_keras()
     trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
     spec = recipe.architecture.input_spec()
-    views = [predict(trunk, flip(train.images, *signs), spec) for signs in FLIPS]
+    views = [predict(trunk, flip(train.images, *signs), spec) for signs in FLIPS[recipe.flips]]
     probe = fit_probe(views, train.labels, train.groups, seed=recipe.seed)
     model.get_layer("logits").set_weights([probe.kernel, probe.bias])
     loss = balanced_loss(views[0].astype(np.float64) @ probe.kernel + probe.bias, train.labels)
@@ -196,7 +233,6 @@ def _write(out: Path, record: RunRecord, model: Any, state: Checkpoint, val: Exa
     write_whole(out / "metrics.json", msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     figures = {"val_accuracy": metrics.accuracy, "val_macro_f1": metrics.macro_f1, "val_ece": metrics.ece}
     write_record(out, msgspec.structs.replace(record, status="trained", metrics=figures))
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
 
 
 class _Document(msgspec.Struct):
@@ -222,9 +258,3 @@ def _report(out: Path, record: RunRecord, *, already: bool, began: float) -> Tra
         metrics=document.metrics,
         seconds=round(time.monotonic() - began, 1),
     )
-
-
-def continues(out: Path) -> bool:
-    """Whether an unfinished training waits in the folder."""
-    record = read_record(out)
-    return record is not None and record.status == "training" and (out / "checkpoint" / "state.npz").exists()

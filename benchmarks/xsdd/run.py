@@ -139,7 +139,7 @@ def _preamble(run: Run) -> list[str]:
         f"Seeds: folds, validation, training and bootstrap {SEED}. Images, classes and groups: sha256 "
         f"{run.record.data_sha256[:16]}. Backbone: {BACKBONE}.",
         "",
-        "Intervals are 95 %, by a bootstrap over groups; differences are paired, in points of macro-F1, on the same "
+        "Intervals are 95 %, over groups; differences are paired, in points of macro-F1, on the same "
         "images. Artifacts are run by the device's own runtimes, one thread.",
         "",
     ]

@@ -11,7 +11,8 @@ Severity = Literal["info", "warn", "page", "critical"]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding. `scope` is a device id, or a site for scope_kind "site". `ratio` is rate over baseline rate with
+    """One finding. `scope` is a device id, or a site for scope_kind "site"; `site` and `product` are those at which it
+    was opened. `ratio` is rate over baseline rate with
     its 95 % interval, `log_e` the natural log of the e-value,
     `paged_ms` when it became a page or worse, None while it is none. Times are wall-clock ms since 1970."""
 
@@ -38,6 +39,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     closed_ms: int | None = None
     closed_reason: str = ""
     inhibited_by: str = ""
+    product: str = ""
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,11 +40,15 @@ def parse_broker(url: str) -> Broker:
     wrong = BadInput(f"broker {shown!r}: must read like mqtt://host:1883 or mqtts://user:password@host:8883")
     try:
         parts = urlsplit(url)
-        port = parts.port
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as the system's resolver will, where it would be no error that can be read
+        user, password = (unquote(text) if text is not None else None for text in (parts.username, parts.password))
+        f"{user}{password}".encode()
     except ValueError:
         raise wrong from None
     tls = parts.scheme == "mqtts"
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/") or parts.query:
+    beyond = parts.path.strip("/") or parts.query or parts.fragment
+    plain = host.isprintable() and " " not in host
+    if parts.scheme not in ("mqtt", "mqtts") or not host or not plain or beyond or port == 0 or user == "":
         raise wrong
-    user, password = (unquote(text) if text is not None else None for text in (parts.username, parts.password))
-    return Broker(parts.hostname, port or (8883 if tls else 1883), user, password, tls)
+    return Broker(host, port or (8883 if tls else 1883), user, password, tls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,10 +17,11 @@ from device_agent.contract.errors import NotWritable
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder, that takes its place when the block ends well.
 
-    The file is synced first. On any error, Ctrl-C included, the temporary path is removed and `path` stays as it was.
+    What was written is synced first. On any error, Ctrl-C included, the temporary path is removed and `path` stays as
+    it was; what a killed process leaves, `sweep` clears.
 
     Raises:
-        NotWritable: the disk is full, read-only or forbids it.
+        NotWritable: the disk is full, read-only or forbids it; the sentence names the file that the system named.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -35,7 +37,9 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove(temporary)
         if isinstance(error, NotWritable):
             raise
-        raise NotWritable(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+        named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+        where = path if temporary in (named, *named.parents) else named
+        raise NotWritable(f"{where}: cannot be written: {(error.strerror or str(error)).lower()}") from error
     except BaseException:
         _remove(temporary)
         raise
@@ -51,8 +55,25 @@ def write_whole(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def sweep(folder: Path) -> None:
+    """Clear what killed processes left half-written in `folder`; what they had moved aside goes back where its place is
+    empty. To be called by the only process that writes there.
+    """
+    for path in folder.glob(".*.part*"):
+        left = re.fullmatch(r"\.(.+)\.\w+\.part(\.old)?", path.name)
+        if left is None:
+            continue
+        if left[2] and not (folder / left[1]).exists():
+            with suppress(OSError):
+                path.rename(folder / left[1])
+        else:
+            _remove(path)
+
+
 def _swap(folder: Path, path: Path) -> None:
     """Put a folder where another may be; the other is moved aside first, so that it is never half gone."""
+    for written in [*folder.rglob("*"), folder]:
+        _sync(written)
     aside = path.with_name(f"{folder.name}.old")
     if path.exists():
         path.rename(aside)

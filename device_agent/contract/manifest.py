@@ -127,7 +127,7 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     precision: Literal["fp32", "fp16", "int8"]
     files: Annotated[list[FileEntry], Meta(min_length=1)]
     input: InputSpec
-    temperature: Annotated[float, Meta(gt=0)]
+    temperature: Annotated[float, Meta(ge=0.01, le=100)]
     golden: Golden
     baseline: Baseline
     operating_point: float | None = None
@@ -147,7 +147,7 @@ class RunSection(msgspec.Struct, frozen=True, kw_only=True):
     MiB, size in MiB)."""
 
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
-    affinity: list[int] | None = None
+    affinity: Annotated[list[Annotated[int, Meta(ge=0, le=1023)]], Meta(max_length=1024)] | None = None
     latency_p50_ms: float | None = None
     rss_mib: float | None = None
     size_mib: float | None = None
@@ -213,8 +213,11 @@ def read_manifest(text: bytes, *, where: str = "manifest.json") -> BundleManifes
 
 def _check_names(entries: list[FileEntry], where: str) -> None:
     seen: dict[str, FileEntry] = {}
+    folders = {entry.name[:at] for entry in entries for at, sign in enumerate(entry.name) if sign == "/"}
     for entry in entries:
         if not {"", ".", ".."}.isdisjoint(entry.name.split("/")):
             raise BadInput(f"{where}: file name {entry.name!r} leaves the bundle or names no file")
         if entry.name == "manifest.json" or seen.setdefault(entry.name, entry) != entry:
             raise BadInput(f"{where}: file name {entry.name!r} stands for two files")
+    for name in sorted(folders & {"manifest.json", *seen}):
+        raise BadInput(f"{where}: {name!r} is a file and the folder of another file")

@@ -13,10 +13,13 @@ from device_agent.contract.errors import BadInput
 from device_agent.contract.histogram import ConfidenceHistogram
 from device_agent.contract.latency import BUCKETS
 
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+Count = Annotated[int, Meta(ge=0, le=2**40)]
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Monotonic = Annotated[int, Meta(ge=0, le=2**42)]
+Interval = Annotated[int, Meta(ge=0, le=7 * 86_400_000)]
 ModelId = Annotated[bytes, Meta(min_length=8, max_length=8)]
+"""Milliseconds: `Monotonic` up to 139 years, `Interval` up to a week, as a full spool merges reports to days."""
 STAGES = ("capture", "preprocess", "infer", "post")
 
 CLOCK_SYNCED, BACKFILL, DEGRADED, MERGED, FOLDED = 1, 2, 4, 8, 16
@@ -65,8 +68,8 @@ class DeviceReport(msgspec.Struct, frozen=True, array_like=True):
     sequence: U63
     boot: U32
     wall_ms: U63
-    monotonic_ms: U63
-    interval_ms: U63
+    monotonic_ms: Monotonic
+    interval_ms: Interval
     model: ModelId
     frames: Count
     dropped: Count

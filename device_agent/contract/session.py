@@ -8,7 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from device_agent.contract.histogram import BINS_ID
-from device_agent.contract.report import U32, U63, ModelId
+from device_agent.contract.manifest import MOST_CLASSES
+from device_agent.contract.report import U32, U63, Interval, ModelId
+
+Plain = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
+"""Text without control characters: it is shown in terminals and on the page."""
 
 
 class State(msgspec.Struct, frozen=True, array_like=True):
@@ -22,19 +26,20 @@ class State(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Birth(msgspec.Struct, frozen=True, array_like=True):
-    """Retained: who speaks. `labels` are the model's classes in order, `interval_ms` is the report interval."""
+    """Retained: who speaks. `labels` are the model's classes in order, none where they would make the message too long;
+    `interval_ms` is the report interval."""
 
     schema: int
     epoch: U32
     boot: U32
-    agent: str
+    agent: Plain
     model: ModelId
-    model_name: str
-    labels: list[str]
-    runtime: str
-    interval_ms: U63
+    model_name: Plain
+    labels: Annotated[list[Plain], Meta(max_length=MOST_CLASSES)]
+    runtime: Plain
+    interval_ms: Interval
     bins_id: str = BINS_ID
-    hardware: str = ""
+    hardware: Plain = ""
     clock_synced: bool | None = None
     encoding: str = "msgpack"
 

@@ -18,6 +18,7 @@ SHARDS = 64
 UP = ("state", "birth", "report", "backfill", "event", "job", "response", "sample")
 DOWN = ("ack", "config", "command", "job")
 FLEET_STATE = f"{ROOT}/fleet/state"
+_RESERVED = re.compile(r"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef]")
 _DEVICE = re.compile(r"[a-z0-9-]{3,32}")
 _UP_TOPIC = re.compile(rf"{ROOT}/up/([0-9]{{2}})/([a-z0-9-]{{3,32}})/({'|'.join(UP)})")
 
@@ -61,12 +62,13 @@ def down(device: str, kind: str) -> str:
 
 
 def alert(site: str, alert_id: str) -> str:
-    """Topic of one open alert; characters that MQTT reserves are replaced in the site's name.
+    """Topic of one open alert; characters that MQTT reserves or forbids are replaced in the site's name.
 
     >>> alert("hall 2/north", "9f3c")
     'lineside/1/fleet/alert/hall 2_north/9f3c'
     """
-    return f"{ROOT}/fleet/alert/{re.sub(r'[/+#]', '_', site)}/{alert_id}"
+    level = "".join("_" if _RESERVED.match(c) or ord(c) & 0xFFFE == 0xFFFE else c for c in site)
+    return f"{ROOT}/fleet/alert/{level}/{alert_id}"
 
 
 def parse_up(topic: str) -> tuple[str, str]:

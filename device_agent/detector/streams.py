@@ -21,6 +21,8 @@ LIFTS = {
 }
 LOW_SHARE, TAIL_SHARE, BULK_SHARE = 0.01, 0.05, 0.40
 RUNS = "/runs"
+_Stream = tuple[str, NDArray[np.bool_], int, str]
+"""Name, cells, direction and kind."""
 
 
 @dataclass(frozen=True)
@@ -86,28 +88,8 @@ def streams(roles: Sequence[str], p0_cells: NDArray[np.floating], names: Sequenc
     cells = np.asarray(p0_cells, np.float64)
     if cells.shape != (len(roles), BINS) or not np.isfinite(cells).all() or cells.sum() <= 0 or cells.min() < 0:
         raise BadInput(f"detector: cells of shape {cells.shape} for {len(roles)} classes must be {BINS} shares each")
-    below = np.cumsum(cells.sum(axis=0) / cells.sum())[:-1]
-    low, tail = (_edge(np.abs(np.log(np.maximum(below, 1e-6) / share))) for share in (LOW_SHARE, TAIL_SHARE))
-    bulk = _edge(np.abs(below - BULK_SHARE))
-    bins = np.tile(np.arange(BINS), len(roles))
-    owner = np.repeat(np.arange(len(roles)), BINS)
-    defects = [index for index, role in enumerate(roles) if role == "defect"]
     labels = list(names) if names is not None else [str(index) for index in range(len(roles))]
-    chosen: list[tuple[str, NDArray[np.bool_], int, str]] = [
-        ("low+", bins <= low, 1, "rare"),
-        (f"low+{RUNS}", bins <= low, 1, "rare"),
-        ("tail+", bins <= tail, 1, "rare"),
-        ("bulk+", bins <= bulk, 1, "bulk"),
-        ("bulk-", bins <= bulk, -1, "bulk"),
-    ]
-    both = (("+", 1), ("-", -1))
-    if 0 < len(defects) < len(roles):
-        called = np.isin(owner, defects)
-        chosen += [(f"def{sign}{runs}", called, step, "rare") for sign, step in both for runs in ("", RUNS)]
-    if len(defects) > 1:
-        chosen += [
-            (f"def{sign}:{labels[index]}", owner == index, step, "rare") for index in defects for sign, step in both
-        ]
+    chosen = _of_confidence(cells) + _of_defects(roles, labels)
     return StreamSet(
         masks=np.array([mask for _, mask, _, _ in chosen]),
         names=tuple(name for name, _, _, _ in chosen),
@@ -116,6 +98,37 @@ def streams(roles: Sequence[str], p0_cells: NDArray[np.floating], names: Sequenc
         lifts=np.array([LIFTS[kind, step] for _, _, step, kind in chosen]),
         runs=np.array([name.endswith(RUNS) for name, _, _, _ in chosen]),
     )
+
+
+def _of_confidence(cells: Floats) -> list[_Stream]:
+    """low, tail and bulk, from the reference's cell shares (classes, 24)."""
+    below = np.cumsum(cells.sum(axis=0) / cells.sum())[:-1]
+    low, tail = (_edge(np.abs(np.log(np.maximum(below, 1e-6) / share))) for share in (LOW_SHARE, TAIL_SHARE))
+    bulk = _edge(np.abs(below - BULK_SHARE))
+    bins = np.tile(np.arange(BINS), len(cells))
+    return [
+        ("low+", bins <= low, 1, "rare"),
+        (f"low+{RUNS}", bins <= low, 1, "rare"),
+        ("tail+", bins <= tail, 1, "rare"),
+        ("bulk+", bins <= bulk, 1, "bulk"),
+        ("bulk-", bins <= bulk, -1, "bulk"),
+    ]
+
+
+def _of_defects(roles: Sequence[str], labels: list[str]) -> list[_Stream]:
+    """def, and def of each class where there are several."""
+    owner = np.repeat(np.arange(len(roles)), BINS)
+    defects = [index for index, role in enumerate(roles) if role == "defect"]
+    both = (("+", 1), ("-", -1))
+    chosen: list[_Stream] = []
+    if 0 < len(defects) < len(roles):
+        called = np.isin(owner, defects)
+        chosen += [(f"def{sign}{runs}", called, step, "rare") for sign, step in both for runs in ("", RUNS)]
+    if len(defects) > 1:
+        chosen += [
+            (f"def{sign}:{labels[index]}", owner == index, step, "rare") for index in defects for sign, step in both
+        ]
+    return chosen
 
 
 def _edge(distance: Floats) -> int:

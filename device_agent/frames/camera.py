@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,15 +14,16 @@ from msgspec import Meta
 from device_agent.contract.errors import BadInput, NotFound, Unreachable
 from device_agent.contract.optional import require
 from device_agent.frames import Frame, SourceEnded, read_options
-from device_agent.frames.line import Seconds
+from device_agent.frames.line import Fps, Seconds
 
 OPEN_TIMEOUT_MS = 4000
+_CAMERA = re.compile(r"[0-9]{1,4}")
 
 
 class CameraOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to ask of a camera: frames per second, and its own picture size in px."""
 
-    fps: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    fps: Fps | None = None
     width: Annotated[int, Meta(ge=16, le=16384)] | None = None
     height: Annotated[int, Meta(ge=16, le=16384)] | None = None
 
@@ -29,14 +31,14 @@ class CameraOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Frames per second that are kept of a stream, from the command line."""
 
-    fps: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    fps: Fps | None = None
 
 
 class VideoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to play a file: frames per second (without it each frame waits for its reader), where to begin in seconds,
     and whether to end with the file instead of beginning again."""
 
-    fps: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    fps: Fps | None = None
     start: Seconds = 0.0
     once: bool = False
 
@@ -47,8 +49,8 @@ class Camera:
     live = True
 
     def __init__(self, target: str, options: dict[str, str], clock: Callable[[], int]) -> None:
-        if not target.isascii() or not target.isdecimal():
-            raise BadInput(f"source camera:{target}: must be a number, 0 is /dev/video0")
+        if not _CAMERA.fullmatch(target):
+            raise BadInput(f"source camera:{target[:40]}: must be a number from 0 to 9999, 0 is /dev/video0")
         wanted = read_options(options, CameraOptions, where=f"source camera:{target}")
         self.fps = wanted.fps
         self._name, self._clock, self._stamp = f"camera {target}", clock, 0
@@ -69,7 +71,10 @@ class Camera:
         return frame
 
     def _rgb(self, image: Any) -> Any:
-        return np.asarray(self._cv2.cvtColor(image, self._cv2.COLOR_BGR2RGB), np.uint8)
+        try:
+            return np.asarray(self._cv2.cvtColor(image, self._cv2.COLOR_BGR2RGB), np.uint8)
+        except self._cv2.error as error:
+            raise Unreachable(f"{self._name} gives a frame that is no picture: {error.err}") from error
 
     def close(self) -> None:
         """Release the camera."""

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-
-import msgspec
+from contextlib import suppress
 
 from device_agent.contract.errors import BadInput, LinesideError
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Address, Frame, SourceEnded
-from device_agent.frames.child import ENDED, FATAL, FRAME, LOST, STARTED, Order
+from device_agent.frames.child import ENDED, FATAL, FRAME, LOST, STARTED, Order, write_order
 from device_agent.frames.mailbox import Mailbox
 
 SILENT_S = 5.0
@@ -36,8 +35,8 @@ class _Child:
             source=source, spec=spec, first_stamp=first_stamp, mailbox=shared[0], asks=shared[1], tells=shared[2]
         )
         self.process = subprocess.Popen(
-            [*_CHILD, msgspec.json.encode(order).decode()],
-            stdin=subprocess.DEVNULL,
+            _CHILD,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=shared,
             start_new_session=True,  # Ctrl-C is for the agent, which ends the child itself
@@ -46,6 +45,9 @@ class _Child:
         os.close(asks)
         os.close(tells)
         self._rest = ""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError), self.process.stdin as stdin:  # not as an argument, which any user can read
+            stdin.write(write_order(order))
 
     def ask(self) -> None:
         """Tell the child that the reader wants one more frame."""
@@ -188,6 +190,6 @@ def _fps(source: Address) -> float:
         fps = float(text)
     except ValueError:
         fps = 0.0
-    if not 0 < fps <= 1000:
-        raise BadInput(f"source {source.kind}: fps must be over 0 and at most 1000, got {text!r}")
+    if not 0.01 <= fps <= 1000:
+        raise BadInput(f"source {source.kind}: fps must be 0.01 to 1000, got {text!r}")
     return fps

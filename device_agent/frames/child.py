@@ -5,10 +5,12 @@ It is started by `capture` and ends with its parent: a thread waits for the end 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -33,6 +35,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     mailbox: int
     asks: int
     tells: int
+
+
+def write_order(order: Order) -> bytes:
+    """The order as the child reads it; a path may hold bytes that are no UTF-8."""
+    return json.dumps(msgspec.to_builtins(order)).encode()
+
+
+def line_of(word: str, text: str = "") -> bytes:
+    """One line for the parent, of at most 4 KiB, so that the pipe takes it whole.
+
+    >>> line_of(LOST, "a\\nb")
+    b'lost a b\\n'
+    """
+    return " ".join([word, *text.split()]).encode(errors="backslashreplace")[:4095] + b"\n"
 
 
 class Tempo:
@@ -93,15 +109,15 @@ def deliver(
 
 
 def main() -> NoReturn:
-    """Run the order in argv[1] to its end."""
-    order = msgspec.json.decode(sys.argv[1], type=Order)
+    """Run the order on stdin to its end."""
+    order = msgspec.convert(json.load(sys.stdin), Order)
     asks = threading.Semaphore(0)
     threading.Thread(target=_follow, args=(order.asks, asks), daemon=True).start()
     os.set_blocking(order.tells, False)
 
-    def tell(line: str) -> None:
+    def tell(word: str, text: str = "") -> None:
         try:
-            os.write(order.tells, f"{line}\n".encode()[:4096])
+            os.write(order.tells, line_of(word, text))
         except BlockingIOError:  # thousands of frames wait already: the reader will look
             return
 
@@ -117,9 +133,12 @@ def main() -> NoReturn:
     except SourceEnded:
         tell(ENDED)
     except Unreachable as error:
-        tell(f"{LOST} {error}")
+        tell(LOST, str(error))
     except LinesideError as error:
-        tell(f"{FATAL} {error}")
+        tell(FATAL, str(error))
+    except Exception as error:  # noqa: BLE001 - a bug, which another attempt would only repeat
+        traceback.print_exc()
+        tell(FATAL, f"the capture process has ended by an error in this program: {type(error).__name__}: {error}")
     sys.stdout.flush()
     os._exit(0)  # a camera driver that hangs in its clean-up must not keep the process
 

@@ -106,11 +106,13 @@ def list_images(folder: Path, *, split: str | None = None) -> list[Item]:
         NotFound: no such folder.
         BadInput: no images, a manifest that cannot be read, or a split that is not in it.
     """
-    if not folder.is_dir():
-        raise NotFound(f"source folder: {folder} is no folder")
     try:
+        if not folder.is_dir():
+            raise NotFound(f"source folder: {folder} is no folder")
         manifest = folder / "manifest.csv"
         items = _listed(manifest, split) if manifest.is_file() else _found(folder, split)
+    except NotFound:
+        raise
     except OSError as error:
         raise NotFound(f"source folder: {folder} cannot be read: {(error.strerror or str(error)).lower()}") from error
     if not items:

@@ -12,7 +12,8 @@ from msgspec import Meta
 from device_agent.frames import Image
 from device_agent.frames.surface import Field, lens_dirt, soil
 
-Seconds = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Fps = Annotated[float, Meta(ge=0.01, le=1000)]
 DIRT = 0.6  # severity of `dirt_at` without `dirt`
 
 
@@ -26,7 +27,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     seed: Annotated[int, Meta(ge=0)] = 0
-    fps: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    fps: Fps | None = None
     good: Annotated[float, Meta(ge=0, le=1)] | None = None
     hold: Annotated[int, Meta(ge=1)] = 1
     dirt: Annotated[float, Meta(ge=0, le=1)] | None = None

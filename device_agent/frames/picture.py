@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
 from device_agent.frames.header import picture_size
+from device_agent.reading import read_plain
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 100_000_000
@@ -43,8 +44,6 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise BadInput(f"{path}: over the limit of {_MAX_BYTES // 1024**2} MiB for a picture file")
-        return path.read_bytes()
+        return read_plain(path, _MAX_BYTES)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error

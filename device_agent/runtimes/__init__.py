@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.contract.errors import BadInput, LinesideError
 from device_agent.contract.manifest import InputSpec
 from device_agent.contract.plugins import Seam
+from device_agent.runtimes.shape import first_line
 
 RUNTIMES = Seam(
     "runtimes",
@@ -25,8 +29,9 @@ RUNTIMES = Seam(
 class Runtime(Protocol):
     """One loaded model. Not thread-safe.
 
-    Constructed as `Runtime(path, spec, threads=1)`; raises `BadInput` for a file that it cannot load or whose input or
-    output has another shape, `MissingPackage` when the runtime is not installed.
+    Constructed as `Runtime(path, spec, threads=1)`; raises `BadInput` for a model whose input or output has another
+    shape, `MissingPackage` when the runtime is not installed. What else it raises, here or later, `open_runtime` says
+    in one line.
     """
 
     name: str
@@ -46,15 +51,51 @@ class Runtime(Protocol):
         ...
 
 
+class _Guarded:
+    """A runtime whose failures are a `LinesideError`, whatever its package raises."""
+
+    def __init__(self, inner: Runtime) -> None:
+        self._inner = inner
+        self.name, self.version, self.classes = inner.name, inner.version, inner.classes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """As the runtime within."""
+        with _in_one_line(LinesideError, f"{self.name} failed to encode an image"):
+            return self._inner.encode(image)
+
+    def invoke(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
+        """As the runtime within."""
+        with _in_one_line(LinesideError, f"{self.name} failed in an inference"):
+            return self._inner.invoke(tensor)
+
+    def close(self) -> None:
+        """As the runtime within."""
+        self._inner.close()
+
+
+@contextmanager
+def _in_one_line(kind: type[LinesideError], said: str) -> Iterator[None]:
+    try:
+        yield
+    except LinesideError:
+        raise
+    except Exception as error:
+        raise kind(f"{said}: {first_line(error)}") from error
+
+
 def open_runtime(name: str, path: Path, spec: InputSpec, *, threads: int = 1) -> Runtime:
-    """The named runtime with the model at `path` loaded.
+    """The named runtime with the model at `path` loaded; what its `encode` and `invoke` raise is a LinesideError.
 
     Raises:
         BadInput: no such runtime, or not a model that it can run.
         MissingPackage: the runtime's package is not installed.
     """
-    runtime: Runtime = RUNTIMES.load(name)(path, spec, threads=threads)
-    return runtime
+    load = RUNTIMES.load(name)
+    with _in_one_line(BadInput, f"{path}: {name} cannot load it"):
+        return _Guarded(load(path, spec, threads=threads))
 
 
 def logits(runtime: Runtime, image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from device_agent import preprocess
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 from device_agent.contract.optional import require
-from device_agent.runtimes.shape import first_line, look_up, read_shape, require_file
+from device_agent.runtimes.shape import look_up, read_shape, require_file
 
 
 class Scale(NamedTuple):
@@ -34,12 +34,9 @@ class LiteRT:
     def __init__(self, path: Path, spec: InputSpec, *, threads: int = 1) -> None:
         module = require("ai_edge_litert.interpreter", extra="agent-litert")
         self.version = version("ai-edge-litert")
-        try:
-            with _silence():
-                self._interpreter = module.Interpreter(model_path=str(require_file(path)), num_threads=threads)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise BadInput(f"{path}: LiteRT cannot load it: {first_line(error)}") from error
+        with _silence():
+            self._interpreter = module.Interpreter(model_path=str(require_file(path)), num_threads=threads)
+            self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         shape = read_shape(path, spec, [i["shape"] for i in inputs], [o["shape"] for o in outputs])
         self.classes = shape.classes

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from device_agent import preprocess
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
-from device_agent.contract.optional import require
-from device_agent.runtimes.shape import first_line, look_up, read_shape, require_file
-
-_ERRORS = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+from device_agent.runtimes.shape import look_up, read_shape, require_file
+from device_agent.runtimes.silence import require_silent
 
 
 class OnnxRuntime:
@@ -23,18 +21,13 @@ class OnnxRuntime:
     name = "onnx"
 
     def __init__(self, path: Path, spec: InputSpec, *, threads: int = 1) -> None:
-        ort = require("onnxruntime", extra="agent-onnx")
-        state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="agent-onnx")
+        ort = require_silent("onnxruntime", extra="agent-onnx")
         self.version = str(ort.__version__)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        failures = (RuntimeError, ValueError, *(getattr(state, name) for name in (*_ERRORS, "RuntimeException")))
-        try:
-            self._session = ort.InferenceSession(str(require_file(path)), options, providers=["CPUExecutionProvider"])
-        except failures as error:
-            raise BadInput(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
+        self._session = ort.InferenceSession(str(require_file(path)), options, providers=["CPUExecutionProvider"])
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = read_shape(path, spec, [i.shape for i in inputs], [o.shape for o in outputs])
         for tensor in (inputs[0], outputs[0]):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from device_agent import preprocess
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.manifest import InputSpec
-from device_agent.contract.optional import require
-from device_agent.runtimes.shape import first_line, look_up, read_shape, require_file
+from device_agent.runtimes.shape import look_up, read_shape, require_file
+from device_agent.runtimes.silence import require_silent
 
 
 class OpenVINO:
@@ -25,7 +25,7 @@ class OpenVINO:
     name = "openvino"
 
     def __init__(self, path: Path, spec: InputSpec, *, threads: int = 1) -> None:
-        ov = require("openvino", extra="agent-openvino")
+        ov = require_silent("openvino", extra="agent-openvino")
         self.version = str(ov.__version__).partition("-")[0]
         # Given any other file the reader tries each of its frontends in turn and logs as it goes.
         if not require_file(path).read_bytes()[:64].lstrip().startswith((b"<?xml", b"<net")):
@@ -37,15 +37,12 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        try:
-            compiled = ov.Core().compile_model(str(path), "CPU", settings)
-            inputs, outputs = compiled.inputs, compiled.outputs
-            shapes = [
-                [[d.get_length() if d.is_static else -1 for d in port.partial_shape] for port in ports]
-                for ports in (inputs, outputs)
-            ]
-        except (RuntimeError, ValueError) as error:
-            raise BadInput(f"{path}: OpenVINO cannot load it: {first_line(error)}") from error
+        compiled = ov.Core().compile_model(str(path), "CPU", settings)
+        inputs, outputs = compiled.inputs, compiled.outputs
+        shapes = [
+            [[d.get_length() if d.is_static else -1 for d in port.partial_shape] for port in ports]
+            for ports in (inputs, outputs)
+        ]
         shape = read_shape(path, spec, *shapes)
         for port in (inputs[0], outputs[0]):
             if port.get_element_type() != ov.Type.f32:

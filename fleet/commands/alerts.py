@@ -26,7 +26,7 @@ def alerts(ctx: click.Context, everything: bool, store: str, as_json: bool) -> N
         return
     from fleet.alerts import read_alerts
     from fleet.store import open_store
-    from fleet.wording import say_time
+    from fleet.wording import printable, say_time
 
     with open_store(store).connect() as tx:
         found = read_alerts(tx, closed=everything)
@@ -36,7 +36,8 @@ def alerts(ctx: click.Context, everything: bool, store: str, as_json: bool) -> N
     for alert in found:
         state = f"closed: {alert.closed_reason}" if alert.closed_ms else "open"
         covered = f", covered by {alert.inhibited_by}" if alert.inhibited_by else ""
-        click.echo(f"{alert.id} {alert.severity:8} {say_time(alert.opened_ms)} {state}{covered}\n    {alert.text}")
+        click.echo(f"{alert.id} {alert.severity:8} {say_time(alert.opened_ms)} {state}{covered}")
+        click.echo(f"    {printable(alert.text)}")
 
 
 @alerts.command("ack")

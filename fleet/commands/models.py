@@ -32,6 +32,7 @@ def import_bundles(bundles: tuple[Path, ...], store: str) -> None:
     from fleet.models import read_bundle_models, write_models
     from fleet.requests import ask
     from fleet.store import open_store
+    from fleet.wording import printable
 
     now_ms = time.time_ns() // 1_000_000
     found = [model for bundle in bundles for model in read_bundle_models(bundle, now_ms)]
@@ -41,7 +42,7 @@ def import_bundles(bundles: tuple[Path, ...], store: str) -> None:
     for model in found:
         stated = model.baseline is not None and model.baseline.prevalence is not None
         doubt = "" if stated else "  (no prevalence stated: only info until the first day has shown it)"
-        click.echo(f"{model.model} {model.name}{doubt}", err=True)
+        click.echo(f"{model.model} {printable(model.name)}{doubt}", err=True)
 
 
 @models.command("list")
@@ -55,6 +56,7 @@ def list_models(store: str, as_json: bool) -> None:
     """
     from fleet.models import read_models
     from fleet.store import open_store
+    from fleet.wording import printable
 
     with open_store(store).connect() as tx:
         found = list(read_models(tx).values())
@@ -74,4 +76,4 @@ def list_models(store: str, as_json: bool) -> None:
         )
         return
     for model in found:
-        click.echo(f"{model.model} {model.name:32} {'imported' if model.baseline else 'not imported'}")
+        click.echo(f"{model.model} {printable(model.name):32} {'imported' if model.baseline else 'not imported'}")

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import click
+
+
+class Finite(click.FloatRange):
+    """A number between two bounds; a range alone lets "nan" pass."""
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, refused where it is none."""
+        number: float = super().convert(value, param, ctx)  # type: ignore[arg-type]
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
 
 store_option = click.option(
     "--store",
@@ -11,12 +25,12 @@ store_option = click.option(
     show_default=True,
     envvar="LINESIDE_STORE",
     metavar="URL",
-    help="The store, an SQLAlchemy URL; also from LINESIDE_STORE.",
+    help="The store, sqlite:///FILE; also from LINESIDE_STORE.",
 )
 
 pages_option = click.option(
     "--pages-a-week",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(1e-6, 1e6),
     default=1.0,
     show_default=True,
     metavar="B",
@@ -26,7 +40,7 @@ pages_option = click.option(
 interval_option = click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(0.001, 86_400),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

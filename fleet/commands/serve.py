@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 @store_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the page; 0: none.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address that the page listens on.")
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Name, besides this machine's own, under which browsers may ask for the page; may be repeated.",
+)
 @pages_option
 @interval_option
 @hold_option
@@ -30,6 +37,7 @@ def serve(
     store: str,
     port: int,
     host: str,
+    names: tuple[str, ...],
     pages_a_week: float,
     interval_s: float,
     hold_windows: int,
@@ -51,7 +59,7 @@ def serve(
     run_monitor(
         broker=broker,
         store=store,
-        page=Page(host, port) if port else None,
+        page=Page(host, port, names) if port else None,
         settings=settings,
         hold_windows=hold_windows,
         client_id=client_id,
@@ -61,13 +69,13 @@ def serve(
 
 
 def _announce(change: Change) -> None:
-    from fleet.wording import say_time
+    from fleet.wording import printable, say_time
 
     alert = change.alert
     at_ms = alert.closed_ms or alert.updated_ms
     told = {"closed": f"closed: {alert.closed_reason}", "inhibited": f"covered by {alert.inhibited_by}"}
     text = f"{told[change.what]} ({alert.scope})" if change.what in told else alert.text
-    _print(f"{say_time(at_ms)} {alert.severity.upper():8} {alert.id} {text}")
+    _print(f"{say_time(at_ms)} {alert.severity.upper():8} {alert.id} {printable(text)}")
 
 
 def _announce_json(change: Change) -> None:

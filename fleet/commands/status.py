@@ -11,7 +11,8 @@ from device_agent.console import json_option, print_json
 from fleet.commands.options import store_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
+    from rich.text import Text
 
     from fleet.status import DeviceStatus, FleetStatus
 
@@ -38,7 +39,7 @@ def status(store: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    Console(width=None if Console().is_terminal else 140, highlight=False).print(_table(found))
+    Console(width=None if Console().is_terminal else 140, highlight=False).print(_picture(found))
 
 
 @click.command("watch")
@@ -59,12 +60,15 @@ def watch(store: str, every_s: float) -> None:
     with Live(auto_refresh=False, screen=False) as live:
         while True:
             with engine.connect() as tx:
-                live.update(_table(read_status(tx, _clock_ms())), refresh=True)
+                live.update(_picture(read_status(tx, _clock_ms())), refresh=True)
             time.sleep(every_s)
 
 
-def _table(found: FleetStatus) -> Table:
+def _picture(found: FleetStatus) -> Group:
+    """What keeps the monitor from being up to date, if anything, and the table of devices."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         title=f"{len(found.devices)} devices, {found.open_alerts} open alerts, {found.quarantined} in quarantine"
@@ -76,26 +80,32 @@ def _table(found: FleetStatus) -> Table:
     table.add_column("alert")
     for device in found.devices:
         table.add_row(*_cells(device, found.at_ms))
-    return table
+    return Group(*([Text(found.trouble, "bold red")] if found.trouble else []), table)
 
 
-def _cells(device: DeviceStatus, now_ms: int) -> list[str]:
+def _cells(device: DeviceStatus, now_ms: int) -> list[Text]:
+    """One row. Plain texts, not markup: names are words of others."""
+    from rich.text import Text
+
+    from fleet.wording import printable
+
     seen = "-" if device.last_report_ms is None else f"{(now_ms - device.last_report_ms) / 1000:.0f} s ago"
     score = "-" if device.score is None else f"{device.score:.1f} / {device.page_at:.1f}"
-    colour = SEVERITY_COLOURS[device.severity]
-    return [
-        device.device,
-        device.site,
-        device.product,
-        f"[{COLOURS[device.health]}]{device.health}",
-        device.model_name or (device.model or "-"),
-        seen,
-        str(device.reports),
-        "-" if device.frames_per_minute is None else f"{device.frames_per_minute:.0f}",
-        str(device.missing),
-        score,
-        f"[{colour}]{device.severity}" if colour else "",
+    silent = f", {device.health}" if device.severity and device.silent_since_ms is not None else ""
+    cells = [
+        (device.device, ""),
+        (device.site, ""),
+        (device.product, ""),
+        (device.health, COLOURS[device.health]),
+        (device.model_name or (device.model or "-"), ""),
+        (seen, ""),
+        (str(device.reports), ""),
+        ("-" if device.frames_per_minute is None else f"{device.frames_per_minute:.0f}", ""),
+        (str(device.missing), ""),
+        (score, ""),
+        (f"{device.severity}{silent}", SEVERITY_COLOURS[device.severity]),
     ]
+    return [Text(printable(text), style) for text, style in cells]
 
 
 def _clock_ms() -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nicegui import ui
 
 from device_agent.contract.alert import Alert
 
 
-def alert_card(alert: Alert, now_ms: int) -> None:
-    """Draw one alert."""
+def alert_card(alert: Alert, now_ms: int, silent: Mapping[str, int | None]) -> None:
+    """Draw one alert; `silent` are the devices that send nothing any more, with the time of their last report."""
     closed = alert.closed_ms is not None
     with ui.row().classes(f"ls-alert ls-edge-{alert.severity}{' ls-closed' if closed else ''}"):
         ui.label(alert.severity).classes(f"ls-badge ls-badge-{alert.severity}")
@@ -23,6 +25,10 @@ def alert_card(alert: Alert, now_ms: int) -> None:
             ui.label(
                 f"{alert.id} · {alert.stream} · opened {say_age(alert.opened_ms, now_ms)} · {state}{covered}"
             ).classes("ls-note")
+            if not closed and (gone := [device for device in alert.devices if device in silent]):
+                last = ", ".join(f"{device} (last report {say_age(silent[device], now_ms)})" for device in gone[:5])
+                more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
+                ui.label(f"Silent: {last}{more}").classes("ls-hint")
 
 
 def say_age(at_ms: int | None, now_ms: int) -> str:

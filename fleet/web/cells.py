@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-DEVICE = """<q-td :props="props"><a :href="'/device/' + props.value">{{ props.value }}</a></q-td>"""
+DEVICE = """
+<q-td :props="props">
+  <a class="ls-name ls-name-device" :title="props.value" :href="'/device/' + props.value">{{ props.value }}</a>
+</q-td>
+"""
+
+NAME = """<q-td :props="props"><span class="ls-name" :title="props.value">{{ props.value }}</span></q-td>"""
 
 HEALTH = """<q-td :props="props"><span :class="'ls-dot ls-dot-' + props.value"></span>{{ props.value }}</q-td>"""
 

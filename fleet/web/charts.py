@@ -104,7 +104,12 @@ def score(history: DeviceHistory | None) -> Options:
         **_plain(),
         "tooltip": {"trigger": "axis"},
         "xAxis": _time(),
-        "yAxis": {**_axis("value"), "min": 0, "max": math.ceil(top)},
+        "yAxis": {
+            **_axis("value"),
+            "min": 0,
+            "max": math.ceil(top),
+            "axisLabel": {"color": INK, "showMaxLabel": False},
+        },
         "series": [line],
     }
 
@@ -144,7 +149,7 @@ def latency(history: DeviceHistory | None) -> Options:
 def _levels(reading: Reading | None) -> list[Options]:
     if reading is None:
         return []
-    levels = (("warn", reading.warn_at, WARN, "insideStartBottom"), ("page", reading.page_at, PAGE, "insideStartTop"))
+    levels = (("warn", reading.warn_at, WARN, "insideEndTop"), ("page", reading.page_at, PAGE, "insideStartTop"))
     return [
         {
             "yAxis": round(at, 1),

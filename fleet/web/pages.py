@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from sqlalchemy import Engine
 
 from device_agent.contract.alert import Alert
 from fleet.alerts import read_alerts
+from fleet.heartbeat import read_heard_until, read_heartbeat, say_trouble
 from fleet.history import DeviceHistory, read_history
-from fleet.status import DeviceStatus, FleetStatus, read_status
+from fleet.registry import Health
+from fleet.status import SILENT, DeviceStatus, FleetStatus, read_status
 from fleet.web import cells, charts
 from fleet.web.cards import alert_card, say_age
 
@@ -23,16 +26,18 @@ PAGE_ROWS = 50
 STYLE = Path(__file__).with_name("static") / "page.css"
 COLUMNS = (
     ("device", "Device", "left"),
+    ("alert", "Alert", "left"),
+    ("score", "Evidence of drift", "left"),
     ("health", "Health", "left"),
+    ("seen", "Last report", "right"),
+    ("rate", "Frames/min", "right"),
     ("site", "Site", "left"),
     ("line", "Line", "left"),
     ("product", "Product", "left"),
     ("model", "Model", "left"),
-    ("seen", "Last report", "right"),
-    ("rate", "Frames/min", "right"),
-    ("score", "Evidence of drift", "left"),
-    ("alert", "Alert", "left"),
 )
+CLOSED_SHOWN = 50
+Draw = Callable[[], Any]
 HEALTH_ORDER = {"offline": 0, "silent": 1, "never": 2, "online": 3}
 
 
@@ -41,24 +46,35 @@ def add_pages(engine: Engine) -> None:
 
     @ui.page("/")
     async def fleet_page() -> None:
-        _frame("Fleet")
-        draw = _fleet(engine)
-        await draw()
-        ui.timer(EVERY_S, draw)
+        await _show("Fleet", engine, _fleet)
 
     @ui.page("/device/{device}")
     async def device_page(device: str) -> None:
-        _frame(device)
-        draw = _device(engine, device)
-        await draw()
-        ui.timer(EVERY_S, draw)
+        await _show(device, engine, partial(_device, name=device))
 
     @ui.page("/alerts")
     async def alerts_page() -> None:
-        _frame("Alerts")
-        draw = _alerts(engine)
-        await draw()
-        ui.timer(EVERY_S, draw)
+        await _show("Alerts", engine, _alerts)
+
+
+async def _show(title: str, engine: Engine, make: Callable[[Engine], Draw]) -> None:
+    """A page with the monitor's own trouble above what `make` puts there, drawn again every `EVERY_S`."""
+    _frame(title)
+    trouble = ui.label().classes("ls-trouble")
+    draw_page = make(engine)
+
+    async def draw() -> None:
+        trouble.text = await asyncio.to_thread(_read_trouble, engine)
+        trouble.set_visibility(bool(trouble.text))
+        await draw_page()
+
+    await draw()
+    ui.timer(EVERY_S, draw)
+
+
+def _read_trouble(engine: Engine) -> str:
+    with engine.connect() as tx:
+        return say_trouble(read_heartbeat(tx), _clock_ms())
 
 
 def _frame(title: str) -> None:
@@ -70,7 +86,7 @@ def _frame(title: str) -> None:
         ui.link("Alerts", "/alerts").classes("ls-nav")
 
 
-def _fleet(engine: Engine) -> Callable[[], Any]:
+def _fleet(engine: Engine) -> Draw:
     """The page of all devices; what it returns reads and draws again."""
     with ui.column().classes("ls-page"):
         tiles = ui.row().classes("ls-tiles")
@@ -86,6 +102,7 @@ def _fleet(engine: Engine) -> Callable[[], Any]:
             ("health", cells.HEALTH),
             ("score", cells.SCORE),
             ("alert", cells.BADGE),
+            *((name, cells.NAME) for name in ("site", "line", "product", "model")),
         ):
             table.add_slot(f"body-cell-{name}", cell)
         open_alerts = ui.column().classes("ls-wide")
@@ -103,7 +120,7 @@ def _fleet(engine: Engine) -> Callable[[], Any]:
         open_alerts.clear()
         with open_alerts:
             for alert in alerts:
-                alert_card(alert, status.at_ms)
+                alert_card(alert, status.at_ms, status.silent)
 
     return draw
 
@@ -123,7 +140,8 @@ def _tiles(status: FleetStatus, alerts: list[Alert]) -> None:
     paging = sum(alert.severity in ("page", "critical") for alert in alerts)
     rate = sum(device.frames_per_minute or 0 for device in status.devices)
     missing = sum(device.missing for device in status.devices)
-    _tile("Devices online", f"{online} / {len(status.devices)}", "good" if online == len(status.devices) else "warn")
+    all_well = online == len(status.devices) and not status.trouble
+    _tile("Devices online", f"{online} / {len(status.devices)}", "good" if all_well else "warn")
     _tile("Pages open", str(paging), "page" if paging else "good")
     _tile("Warnings open", str(len(alerts) - paging), "warn" if len(alerts) > paging else "good")
     _tile("Frames a minute", f"{rate:,.0f}", "")
@@ -160,11 +178,12 @@ def _row(device: DeviceStatus, sites: set[str], now_ms: int) -> dict[str, Any]:
     }
 
 
-def _device(engine: Engine, name: str) -> Callable[[], Any]:
+def _device(engine: Engine, name: str) -> Draw:
     """The page of one device; what it returns reads and draws again."""
     drawings: dict[str, tuple[Callable[[DeviceHistory | None], charts.Options], ui.echart]] = {}
     with ui.column().classes("ls-page"):
         head = ui.column().classes("ls-wide")
+        above = ui.column().classes("ls-wide")
         with ui.element("div").classes("ls-grid"):
             for title, note, make in (
                 ("Evidence of drift", "natural log of the e-value; dashed: warn and page", charts.score),
@@ -184,15 +203,18 @@ def _device(engine: Engine, name: str) -> Callable[[], Any]:
         below = ui.column().classes("ls-wide")
 
     async def draw() -> None:
-        history = await asyncio.to_thread(_read_device, engine, name)
+        history, health = await asyncio.to_thread(_read_device, engine, name)
         head.clear()
         with head:
-            _head(name, history)
+            _head(name, history, health)
         if history is None:
             return
         for make, chart in drawings.values():
             chart.options.update(make(history))
             chart.update()
+        above.clear()
+        with above:
+            _open_alerts(history, health)
         stages.clear()
         with stages:
             _stages(history)
@@ -203,24 +225,24 @@ def _device(engine: Engine, name: str) -> Callable[[], Any]:
     return draw
 
 
-def _read_device(engine: Engine, name: str) -> DeviceHistory | None:
+def _read_device(engine: Engine, name: str) -> tuple[DeviceHistory | None, Health]:
     with engine.connect() as tx:
-        return read_history(tx, name)
+        history = read_history(tx, name)
+        return history, history.device.health(read_heard_until(tx, _clock_ms())) if history else "never"
 
 
-def _head(name: str, history: DeviceHistory | None) -> None:
+def _head(name: str, history: DeviceHistory | None, health: Health) -> None:
     if history is None:
         ui.label(f"No device {name!r} is known here.").classes("ls-h1")
         return
     device, now_ms = history.device, _clock_ms()
-    health = device.health(now_ms)
     with ui.row().classes("ls-head"):
         ui.label(name).classes("ls-h1")
         ui.html(f'<span class="ls-dot ls-dot-{health}"></span>{health}', sanitize=False).classes("ls-health")
         ui.label(" · ".join(filter(None, (device.site, device.line, device.product)))).classes("ls-sub")
     facts = {
         "Last report": say_age(device.last_report_ms, now_ms),
-        "Model": device.model or "–",
+        "Model": " ".join(filter(None, (history.model_name, device.model))) or "–",
         "Runtime": device.runtime or "–",
         "Agent": device.agent or "–",
         "Reports": f"{device.reports:,}",
@@ -249,10 +271,18 @@ def _stages(history: DeviceHistory) -> None:
                 ui.label("–" if value is None else f"{value:.2f} ms").classes("ls-number")
 
 
+def _open_alerts(history: DeviceHistory, health: Health) -> None:
+    device = history.device
+    silent = {device.device: device.last_report_ms} if health in SILENT else {}
+    for alert in history.alerts:
+        if alert.closed_ms is None:
+            alert_card(alert, _clock_ms(), silent)
+
+
 def _below(history: DeviceHistory) -> None:
     now_ms = _clock_ms()
-    for alert in history.alerts[:6]:
-        alert_card(alert, now_ms)
+    for alert in [alert for alert in history.alerts if alert.closed_ms is not None][:6]:
+        alert_card(alert, now_ms, {})
     if history.gaps:
         lost = ", ".join(f"{say_age(end, now_ms)} ({(end - start) / 1000:.0f} s)" for start, end in history.gaps[-6:])
         ui.label(f"Silent for more than three intervals: {lost}").classes("ls-hint")
@@ -263,29 +293,29 @@ def _below(history: DeviceHistory) -> None:
             ui.label(text)
 
 
-def _alerts(engine: Engine) -> Callable[[], Any]:
+def _alerts(engine: Engine) -> Draw:
     """The page of alerts; what it returns reads and draws again."""
     page = ui.column().classes("ls-page")
 
     async def draw() -> None:
-        found = await asyncio.to_thread(_read_all_alerts, engine)
+        found, status = await asyncio.to_thread(_read_all_alerts, engine)
         page.clear()
         with page:
             for title, alerts in (
                 ("Open", [a for a in found if a.closed_ms is None and not a.inhibited_by]),
                 ("Covered by a site alert", [a for a in found if a.closed_ms is None and a.inhibited_by]),
-                ("Closed", [a for a in found if a.closed_ms is not None][:50]),
+                ("Closed", [a for a in found if a.closed_ms is not None]),
             ):
                 ui.label(f"{title} ({len(alerts)})").classes("ls-h2")
                 for alert in alerts:
-                    alert_card(alert, _clock_ms())
+                    alert_card(alert, status.at_ms, status.silent)
 
     return draw
 
 
-def _read_all_alerts(engine: Engine) -> list[Alert]:
+def _read_all_alerts(engine: Engine) -> tuple[list[Alert], FleetStatus]:
     with engine.connect() as tx:
-        return read_alerts(tx, closed=True)
+        return read_alerts(tx, closed=True, limit=CLOSED_SHOWN), read_status(tx, _clock_ms())
 
 
 def _clock_ms() -> int:

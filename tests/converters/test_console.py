@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
@@ -34,4 +35,14 @@ def test_a_failure_with_a_sentence_does_not(capfd: pytest.CaptureFixture[str]) -
     with pytest.raises(ParityFailed), held_back():
         _chatter()
         raise ParityFailed("it says why")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_it_needs_no_place_for_temporary_files(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", "/no/such/place")
+        with held_back():
+            _chatter()
     assert capfd.readouterr() == ("", "")

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from converters import CONVERTERS
 from converters.artifact import build, check_files, file_sha256, is_current, read_artifact
+from converters.golden import images_sha256
 from converters.keras_export import Export
 from converters.parity import Reference
 from device_agent.contract.errors import BadInput, NotWritable, ParityFailed
@@ -48,7 +50,7 @@ def _make(family: str, scratch: Path) -> tuple[Export, Reference]:
     tiny_models = _tiny_models()
     export = Export(tiny_models.tiny(family), tiny_models.SPEC, tiny_models.textures(150, seed=2)[0], scratch)
     images, labels = tiny_models.textures(150, seed=3)
-    reference = Reference(images, labels, export.logits(images))
+    reference = Reference(images, labels, export.logits(images), images[:8])
     assert (reference.logits.argmax(axis=1) == labels).mean() > 0.8, "a network that knows nothing proves nothing"
     return export, reference
 
@@ -87,7 +89,9 @@ def test_artifact_passes_its_gate(
     assert is_current(folder, SOURCE)
     assert not is_current(folder, "1" * 64)
     runtime = open_runtime(record.runtime, folder / record.files[0], export.spec)
-    assert logits(runtime, reference.images[0]).shape == (3,)
+    assert record.golden is not None and record.golden_images_sha256 == images_sha256(reference.golden)
+    answers = np.array([logits(runtime, image) for image in reference.golden])
+    np.testing.assert_allclose(answers, record.golden.logits, atol=1e-4)
 
 
 def test_int8_is_smaller_than_float(built: Callable[[str, str], Path]) -> None:
@@ -115,7 +119,7 @@ def test_the_same_model_gives_the_same_bytes(
 
 def test_failed_gate_leaves_nothing(v2: tuple[Export, Reference], tmp_path: Path) -> None:
     export, reference = v2
-    wrong = Reference(reference.images, reference.labels, reference.logits[:, ::-1].copy())
+    wrong = msgspec.structs.replace(reference, logits=reference.logits[:, ::-1].copy())
     with pytest.raises(ParityFailed, match=r"litert-fp32: mean error .* \(150 images\)"):
         build("litert-fp32", export, wrong, tmp_path / "litert-fp32", source_sha256=SOURCE)
     assert list(tmp_path.iterdir()) == []
@@ -123,7 +127,7 @@ def test_failed_gate_leaves_nothing(v2: tuple[Export, Reference], tmp_path: Path
 
 def test_untrained_model_is_refused(v2: tuple[Export, Reference], tmp_path: Path) -> None:
     export, reference = v2
-    flat = Reference(reference.images, reference.labels, np.zeros_like(reference.logits))
+    flat = msgspec.structs.replace(reference, logits=np.zeros_like(reference.logits))
     with pytest.raises(ParityFailed, match="outputs do not spread"):
         build("litert-fp32", export, flat, tmp_path / "litert-fp32", source_sha256=SOURCE)
     assert list(tmp_path.iterdir()) == []

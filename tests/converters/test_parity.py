@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -58,6 +59,64 @@ def test_few_images_are_given_their_sampling_error() -> None:
     assert report.passed
 
 
+@pytest.mark.parametrize(("share", "passes"), [(0.19, True), (0.21, False), (0.45, False)])
+def test_int8_may_err_by_a_fifth_of_the_spread(share: float, passes: bool) -> None:
+    signs = np.where(np.arange(4) % 2, -1, 1) * np.where(np.arange(400)[:, None] % 2, -1, 1)
+    far = KERAS + 40 * np.eye(4)[LABELS]
+    report = compare(far + share * check_spread(far) * signs, far, LABELS, "int8")
+    assert report.mean_error == pytest.approx(share, rel=1e-6) and report.agreement == 1
+    assert report.passed is passes
+
+
+@pytest.mark.parametrize(("share", "passes"), [(1.9, True), (2.1, False)])
+def test_no_single_int8_logit_may_err_by_twice_the_spread(share: float, passes: bool) -> None:
+    got = KERAS.copy()
+    got[0, LABELS[0]] += share * check_spread(KERAS) * 4 / 3
+    assert compare(got, KERAS, LABELS, "int8").passed is passes
+
+
+@pytest.mark.parametrize(("flipped", "passes"), [(26, True), (28, False)])
+def test_int8_may_call_every_twentieth_image_otherwise(flipped: int, passes: bool) -> None:
+    got, keras, labels = _flip(flipped, 400)
+    report = compare(got, keras, labels[:4], "int8")
+    assert report.agreement == pytest.approx(1 - flipped / 400)
+    assert not any("macro-F1" in said for said in report.failures)
+    assert report.passed is passes
+
+
+@pytest.mark.parametrize(("flipped", "passes"), [(1, True), (2, False)])
+def test_few_images_are_granted_no_more_than_the_sampling_error_of_enough(flipped: int, passes: bool) -> None:
+    got, keras, labels = _flip(flipped, 18)
+    report = compare(got, keras, labels[:4], "int8")
+    assert report.passed is passes
+    assert report.doubt == "not proved (18 images)"
+
+
+@pytest.mark.parametrize(("drop", "passes"), [(0.014, True), (0.02, False), (0.045, False)])
+def test_int8_may_lose_one_and_a_half_points_of_macro_f1(drop: float, passes: bool) -> None:
+    report = compare(*_flip(round(drop * 8000), 8000), "int8")
+    assert report.keras_macro_f1 - report.macro_f1 == pytest.approx(drop, abs=0.001)
+    assert report.passed is (drop - 1.645 * report.f1_drop_error <= 0.015) is passes
+
+
+def test_logits_are_judged_on_images_without_a_label_too() -> None:
+    got = KERAS.copy()
+    got[30:] = got[30:, ::-1]
+    assert compare(got[:30], KERAS[:30], LABELS[:30], "int8").passed
+    report = compare(got, KERAS, LABELS[:30], "int8")
+    assert report.images == 400 and report.proved and not report.passed
+    assert report.macro_f1 == compare(got[:30], KERAS[:30], LABELS[:30], "int8").macro_f1
+
+
+def _flip(flipped: int, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits of an artifact that calls the last `flipped` of images of four classes in turn by the class before, with
+    next to no error; Keras' logits; the labels."""
+    labels = np.arange(images) % 4
+    before, near = np.eye(4)[labels - 1], np.arange(images)[:, None] >= images - flipped
+    keras = np.eye(4)[labels] * np.where(near, 0.02, 4) + before * 0.01
+    return keras + before * near * 0.02, keras, labels
+
+
 def test_shuffled_answers_fail_every_gate() -> None:
     for precision in GATES:
         assert not compare(KERAS[::-1], KERAS, LABELS, precision).passed
@@ -85,11 +144,11 @@ def test_measured_through_the_device_runtime() -> None:
     images = np.random.default_rng(3).integers(0, 256, (40, 1, 1, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
     weights, bias = np.array([[1, -1], [2, 0.5], [-0.5, 1]]), np.array([0.25, -0.25])
     keras = ((images / 127.5 - 1).mean(axis=(1, 2)) @ weights + bias).astype(np.float32)
-    reference = Reference(images, keras.argmax(axis=1), keras)
+    reference = Reference(images, keras.argmax(axis=1), keras, images[:8])
     assert measure("litert", "fp32", MODELS / "tiny.tflite", spec, reference).passed
     assert measure("litert", "int8", MODELS / "tiny-int8.tflite", spec, reference).passed
     assert not measure("litert", "fp32", MODELS / "tiny-int8.tflite", spec, reference).passed
-    other = Reference(images, keras.argmax(axis=1), np.hstack([keras, keras]))
+    other = msgspec.structs.replace(reference, logits=np.hstack([keras, keras]))
     with pytest.raises(ParityFailed, match="gives 2 logits, Keras 4"):
         measure("litert", "fp32", MODELS / "tiny.tflite", spec, other)
 

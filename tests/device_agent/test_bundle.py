@@ -271,6 +271,25 @@ def test_unpack_is_by_content_and_repairs(path: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in store.iterdir()] == [folder.name]
 
 
+def test_what_others_and_kills_left_beside_is_swept(path: Path, tmp_path: Path) -> None:
+    folder = bundle.unpack(path, tmp_path / "store")
+    names = ("0" * 16, f".{'1' * 16}.0badcafe.part", f".{'2' * 16}.0badcafe.part.old")
+    for name in (*names, "notes"):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "file").write_bytes(b"")
+    bundle.sweep(folder)
+    assert sorted(one.name for one in folder.parent.iterdir()) == sorted([folder.name, "notes"])
+    assert (folder / MODEL).exists()
+
+
+def test_a_file_that_is_also_a_folder_is_refused_before_the_disk_is(path: Path) -> None:
+    for name in (f"{MODEL}/x", "labels.txt/deep/x", "manifest.json/x"):
+        files = {**FILES, name: b""}
+        surplus = [bundle.entry("labels.txt", FILES["labels.txt"]), bundle.entry(name, b"")]
+        with pytest.raises(BadInput, match="is a file and the folder of another file"):
+            bundle.write_bundle(path.with_name("odd.lineside"), manifest_of(files, other_files=surplus), files)
+
+
 def test_nothing_of_a_damaged_bundle_is_unpacked(path: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(TrustFailed):

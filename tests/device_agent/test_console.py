@@ -1,13 +1,18 @@
 """How every program ends: exit codes, one line an error, a traceback for a bug."""
 
+import configparser
 import importlib
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import click
 import msgspec
 import pytest
 
-from device_agent import console
+from device_agent import console, start
 from device_agent.contract import errors
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LinesideError)]
@@ -48,6 +53,71 @@ def test_an_interruption_is_130_without_a_traceback(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def started(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+WAITS = """
+import sys, time, click
+from pathlib import Path
+from device_agent.console import run
+from device_agent.contract.files import replacing
+
+def wait():
+    with replacing(Path(sys.argv[1])) as temporary:
+        temporary.touch()
+        print("begun", flush=True)
+        time.sleep(60)
+
+sys.argv[1:] = [{path!r}]
+run(click.Command("lineside", callback=wait), [])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_ended_cleans_up(tmp_path, number, code):
+    process = started(WAITS.format(path=str(tmp_path / "out")))
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    assert process.wait(20) == code and not list(tmp_path.iterdir())
+    assert process.stderr.read().count("\n") <= 2
+
+
+def test_ctrl_c_while_the_program_is_imported_is_130(tmp_path):
+    (tmp_path / "slow.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    process = started(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom device_agent import start\nstart._start('slow')"
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130 and process.stderr.read() == ""
+
+
+def test_the_programs_begin_there():
+    scripts = configparser.ConfigParser()
+    scripts.read(Path(__file__).parents[2] / "setup.cfg")
+    for line in scripts["options.entry_points"]["console_scripts"].split("\n")[1:]:
+        module, _, function = line.partition(" = ")[2].partition(":")
+        assert module == "device_agent.start" and callable(getattr(start, function))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="system: /dev/full not found")
+@pytest.mark.parametrize("command", ["click.echo('x' * 9)", "print('x' * 9)"])
+def test_an_output_that_cannot_be_written_is_one_line(command):
+    code = "import click\nfrom device_agent.console import run\n"
+    code += f"run(click.Command('lineside', callback=lambda: {command}), [])"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "lineside: the output cannot be written: no space left on device\n"
+
+
 def test_a_lacking_package_is_one_line_with_the_extra_that_brings_it(capsys):
     assert end(raising(ModuleNotFoundError("No module named 'rich.table'", name="rich.table"))) == 1
     assert capsys.readouterr().err == 'lineside: rich is not installed: pip install "lineside[toolkit]"\n'
@@ -55,7 +125,9 @@ def test_a_lacking_package_is_one_line_with_the_extra_that_brings_it(capsys):
     assert '"lineside[fleet]"' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bug", [ModuleNotFoundError(name="toolkit.gone"), ZeroDivisionError(), ValueError("x")])
+@pytest.mark.parametrize(
+    "bug", [ModuleNotFoundError(name="toolkit.gone"), ZeroDivisionError(), ValueError("x"), OSError(28, "full", "x.db")]
+)
 def test_a_bug_keeps_its_traceback(bug):
     with pytest.raises(type(bug)):
         console.run(raising(bug), [])

@@ -45,11 +45,11 @@ class Fed:
 
 
 class Broken:
-    """A runtime that works until it does not: after `good` invocations its logits are off, or it raises."""
+    """A runtime that works until it does not: after `good` invocations its logits are off by `off`, or it raises."""
 
-    def __init__(self, inner: Runtime, good: int, *, raises: bool = False) -> None:
+    def __init__(self, inner: Runtime, good: int, *, raises: bool = False, off: float = 1.0) -> None:
         self.name, self.version, self.classes = inner.name, inner.version, inner.classes
-        self._inner, self._good, self._raises = inner, good, raises
+        self._inner, self._good, self._raises, self._off, self.closed = inner, good, raises, off, False
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         return self._inner.encode(image)
@@ -58,9 +58,10 @@ class Broken:
         self._good -= 1
         if self._good < 0 and self._raises:
             raise BadInput("the delegate gave up")
-        return self._inner.invoke(tensor) + np.float32(self._good < 0)
+        return self._inner.invoke(tensor) + np.float32(self._off if self._good < 0 else 0)
 
     def close(self) -> None:
+        self.closed = True
         self._inner.close()
 
 
@@ -176,6 +177,36 @@ def test_a_runtime_that_raises_falls_back_at_once(start: Callable[..., Run]) -> 
     assert run.loop(frames(40)).run(stop=lambda: False) == 39
     assert run.events == ["infer_failed"]
     assert sum(report.frames for report in run.reports) == 39
+
+
+def test_a_runtime_that_raises_in_the_hourly_test_falls_back(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, one: Broken(inner, 5, raises=True) if one.precision == "fp32" else inner)
+    loop = run.loop([None] * 30 + frames(10), self_test_s=2.0)
+    assert loop.run(stop=lambda: False) == 10
+    assert run.events == ["self_test_failed"] and run.serving[-1].name == "fake-int8"
+
+
+def test_a_runtime_that_raises_in_its_first_test_is_closed_and_passed_over(start: Callable[..., Run]) -> None:
+    made: list[Runtime] = []
+
+    def wrap(inner: Runtime, one: ArtifactManifest) -> Runtime:
+        made.append(Broken(inner, 2 if one.precision == "fp32" else 100, raises=True))
+        return made[-1]
+
+    run = start(wrap)
+    run.loop(frames(3)).run(stop=lambda: False)
+    assert run.events == ["artifact_refused"] and run.serving[0].name == "fake-int8"
+    assert [one.closed for one in made] == [True, False]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("off", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_no_verdict_but_a_failed_inference(
+    start: Callable[..., Run], off: float
+) -> None:
+    run = start(lambda inner, one: Broken(inner, 20, off=off) if one.precision == "fp32" else inner)
+    assert run.loop(frames(40)).run(stop=lambda: False) == len(run.verdicts) == 39
+    assert run.events == ["infer_failed"]
+    assert all(np.isfinite(one.log_odds) for one in run.verdicts)
 
 
 def test_the_last_rung_gone_ends_the_run_and_reports_first(start: Callable[..., Run]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from device_agent.contract.errors import BadInput, NotWritable
 from device_agent.contract.report import MERGED, DeviceReport, read_report
-from device_agent.spool import Spool
+from device_agent.spool import Damaged, Spool
 
 Make = Callable[..., DeviceReport]
 
@@ -38,7 +39,7 @@ def test_gives_each_report_its_key(path: Path, make_report: Make) -> None:
 
 def test_a_number_is_never_used_again(path: Path, make_report: Make) -> None:
     first = Spool(path, wall=lambda: 1_700_000_000.0)
-    first.add(make_report())
+    first.add(make_report(), handed=True)
     first.acknowledge(first.epoch, 1)
     first.close()
     second = Spool(path, wall=lambda: 0.0)
@@ -59,14 +60,25 @@ def test_the_boots_of_a_replaced_disk_are_later(tmp_path: Path) -> None:
 def test_deletes_on_acknowledgement_only(path: Path, make_report: Make) -> None:
     spool = Spool(path)
     for _ in range(5):
-        spool.add(make_report())
-    assert spool.acknowledge(spool.epoch ^ 1, 5) == 0
-    assert spool.acknowledge(spool.epoch, 3) == 3
-    assert spool.acknowledge(spool.epoch, 3) == 0
+        spool.add(make_report(), handed=True)
+    assert spool.acknowledge(spool.epoch ^ 1, 5) == (0, 0)
+    assert spool.acknowledge(spool.epoch, 3) == (3, 0)
+    assert spool.acknowledge(spool.epoch, 3) == (0, 0)
     assert [row.sequence for row in spool.pending()] == [4, 5]
     with pytest.raises(BadInput, match="never sent"):
         spool.acknowledge(spool.epoch, 6)
     assert len(spool.pending()) == 2
+    spool.close()
+
+
+def test_what_was_never_sent_cannot_be_acknowledged(path: Path, make_report: Make) -> None:
+    spool = Spool(path)
+    rows = [spool.add(make_report()) for _ in range(5)]
+    spool.hand(rows[0].id, rows[1].id)
+    spool.close()
+    spool = Spool(path)
+    assert spool.acknowledge(spool.epoch, 5) == (2, 3)
+    assert [row.sequence for row in spool.pending()] == [3, 4, 5]
     spool.close()
 
 
@@ -86,9 +98,95 @@ def test_a_killed_process_loses_nothing_that_was_stored(path: Path, make_report:
     assert subprocess.run(command, check=False).returncode == -9
     spool = Spool(path)
     assert spool.crashed
-    assert [row.sequence for row in spool.pending()] == list(range(1, 8))
-    assert spool.add(make_report()).sequence == 8
+    rows = spool.pending()
+    assert [row.sequence for row in rows] == list(range(1, 8))
+    new = spool.add(make_report())
+    assert new.sequence == 1 and new.epoch not in {row.epoch for row in rows}
     spool.close()
+
+
+def test_every_report_is_synced(path: Path) -> None:
+    spool = Spool(path)
+    assert spool._run("PRAGMA synchronous").fetchone() == (2,)
+    assert spool._run("PRAGMA journal_mode").fetchone() == ("wal",)
+    spool.close()
+
+
+def test_a_number_is_not_used_again_when_the_log_is_damaged(path: Path, make_report: Make) -> None:
+    first = Spool(path)
+    keys = {(row.epoch, row.sequence) for row in (first.add(make_report(seed=k), handed=True) for k in range(20))}
+    content, log = path.read_bytes(), bytearray(path.with_name("spool.db-wal").read_bytes())
+    first.abandon()
+    log[len(log) // 2] ^= 1
+    path.write_bytes(content)
+    path.with_name("spool.db-wal").write_bytes(log)
+    second = Spool(path)
+    assert second.crashed and 0 < len(second.pending()) < 20 and second.boot == first.boot + 1
+    new = {(row.epoch, row.sequence) for row in (second.add(make_report()) for _ in range(20))}
+    assert not new & keys
+    second.acknowledge(first.epoch, 20)
+    assert {(row.epoch, row.sequence) for row in second.pending()} == new
+    second.close()
+
+
+def test_a_boot_is_not_begun_twice_when_the_log_is_lost(path: Path) -> None:
+    first = Spool(path)
+    content = path.read_bytes()
+    first.abandon()
+    path.write_bytes(content)
+    path.with_name("spool.db-wal").unlink(missing_ok=True)
+    second = Spool(path)
+    assert (second.crashed, second.boot) == (True, first.boot + 1)
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "bit"), [(0, 2), (3, 1), (-1, 1)], ids=["cannot be decoded", "still decodes", "another field"]
+)
+def test_a_bit_that_flips_in_a_report_costs_only_that_report(
+    path: Path, make_report: Make, place: int, bit: int
+) -> None:
+    spool = Spool(path)
+    for k in range(10):
+        spool.add(make_report(seed=k, model=b"model%03d" % k))
+    spool.close()
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\xc4\x08model003") + place] ^= bit
+    path.write_bytes(content)
+    heard: list[tuple[str, str]] = []
+    spool = Spool(path, event=lambda *one: heard.append(one))
+    assert [row.sequence for row in spool.pending()] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
+    assert heard == [("report_damaged", "lost by damage on disk: the reports with sequence 4")]
+    spool.close()
+
+
+def test_reports_that_go_bad_while_running_are_taken_out(path: Path, make_report: Make) -> None:
+    heard: list[tuple[str, str]] = []
+    spool = Spool(path, event=lambda *one: heard.append(one))
+    for _ in range(5):
+        spool.add(make_report())
+    spool.add(make_report(10, same=11))
+    spool._run("UPDATE report SET payload = CAST(payload AS TEXT) WHERE id = 1")
+    spool._run("UPDATE report SET payload = x'ff' WHERE id IN (2, 3)")
+    assert [row.sequence for row in spool.pending(limit=3)] == [1, 4, 5]
+    assert [row.sequence for row in spool.pending()] == [1, 4, 5]
+    assert [number for _, text in heard for number in text.rpartition("sequence ")[2].split(", ")] == ["2", "3", "6"]
+    spool.close()
+
+
+def test_a_bit_that_flips_in_the_numbers_is_damage(path: Path) -> None:
+    spool = Spool(path)
+    spool._run("UPDATE meta SET value = value + 4 WHERE name = 'next'")
+    spool.abandon()
+    with pytest.raises(Damaged, match="table of numbers"):
+        Spool(path)
+
+
+def test_a_bit_that_flips_in_the_schema_is_damage(path: Path) -> None:
+    Spool(path).close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE report", b"CREATE \xf4ABLE report"))
+    with pytest.raises(Damaged):
+        Spool(path)
 
 
 def test_two_agents_cannot_share_it(path: Path) -> None:
@@ -130,7 +228,7 @@ def test_a_full_spool_merges_the_oldest_and_counts_every_frame(path: Path, make_
     cap = 10_000
     spool = Spool(path, cap_bytes=cap)
     total = 0
-    for k in range(600):
+    for k in range(603):
         total += k % 50
         spool.add(make_report(k % 50, seed=k))
         spool.shrink()
@@ -141,16 +239,16 @@ def test_a_full_spool_merges_the_oldest_and_counts_every_frame(path: Path, make_
     assert reports[0].flags & MERGED and reports[0].interval_ms > 600_000
     assert not reports[-1].flags & MERGED
     covered = [report.merged or (report.sequence, report.sequence) for report in reports]
-    assert covered[0][0] == 1 and covered[-1][1] == 600
+    assert covered[0][0] == 1 and covered[-1][1] == 603
     assert all(one[1] + 1 == two[0] for one, two in itertools.pairwise(covered))
     assert [row.id for row in rows] == sorted(row.id for row in rows)
     spool.close()
 
 
-def test_published_reports_are_merged_last(path: Path, make_report: Make) -> None:
+def test_sent_reports_are_merged_last(path: Path, make_report: Make) -> None:
     spool = Spool(path, cap_bytes=1)
     stored = [spool.add(make_report(5, seed=k)) for k in range(30)]
-    spool.published(stored[9].id)
+    spool.hand(stored[0].id, stored[9].id)
     spool._cap_bytes = 4000
     spool.shrink()
     assert [row.sequence for row in spool.pending(limit=10)] == list(range(1, 11))
@@ -167,4 +265,41 @@ def test_two_models_are_never_merged(path: Path, make_report: Make) -> None:
         spool.add(make_report(5, model=b"modelone" if k < 3 else b"modeltwo"))
     spool.shrink()
     assert [read_report(row.payload).merged for row in spool.pending()] == [(1, 3), (4, 6)]
+    spool.close()
+
+
+def test_what_cannot_be_merged_is_not_tried_again_at_every_report(
+    path: Path, make_report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[bool] = []
+
+    def walk(_spool: Spool, unsent_only: bool) -> Iterator[Any]:
+        walks.append(unsent_only)
+        return iter(())
+
+    monkeypatch.setattr(Spool, "_walk", walk)
+    spool = Spool(path, cap_bytes=10_000)
+    for _ in range(100):
+        spool.add(make_report())
+        spool.shrink()
+    assert spool._bytes > 12_000 and 2 <= len(walks) <= 2 * 20
+    spool.close()
+
+
+def test_a_merge_that_cannot_be_written_changes_nothing(
+    path: Path, make_report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(path, cap_bytes=1)
+    for k in range(30):
+        spool.add(make_report(5, seed=k))
+    before, size, replace = spool.pending(), spool._bytes, spool._replace_run
+
+    def fail_after_one(run: list[Any]) -> int:
+        monkeypatch.setattr(spool, "_replace_run", lambda _run: spool._run("SELECT no_such_column"))
+        return replace(run)
+
+    monkeypatch.setattr(spool, "_replace_run", fail_after_one)
+    with pytest.raises(Damaged):
+        spool.shrink()
+    assert (spool.pending(), spool._bytes) == (before, size)
     spool.close()

@@ -11,11 +11,12 @@ import pytest
 
 from device_agent.config import Timing
 from device_agent.contract.codec import SCHEMA, decode, encode
-from device_agent.contract.errors import NotWritable
+from device_agent.contract.errors import BadInput, NotWritable
 from device_agent.contract.report import BACKFILL, DeviceReport, read_backfill, read_report
 from device_agent.contract.session import Ack, Birth, Event, State
+from device_agent.courier import Courier
 from device_agent.salvage import open_spool
-from device_agent.spool import Spool
+from device_agent.spool import Damaged, Spool
 from device_agent.uplink import Clocks, Uplink
 
 Make = Callable[..., DeviceReport]
@@ -55,28 +56,31 @@ class Sent:
 class Bench:
     """An uplink on a bench."""
 
-    def __init__(self, folder: Path, clock: Any, make_report: Make, encoding: str = "msgpack") -> None:
+    def __init__(
+        self, folder: Path, clock: Any, make_report: Make, encoding: str = "msgpack", opening: Any = None
+    ) -> None:
         self.link, self.clock, self.logged = Sent(), clock, list[tuple[str, str]]()
         self.make_report = make_report
 
         def log(kind: str, text: str) -> None:
             self.logged.append((kind, text))
 
-        def reopen() -> Spool:
-            return open_spool(folder, log)
-
-        self.spool = reopen()
+        self.opening: Callable[[], Spool] = opening or (lambda: open_spool(folder, log))
         self.uplink = Uplink(
-            self.spool,
+            lambda: self.opening(),
             self.link,
             timing=Timing.of(60),
             clocks=Clocks(clock.seconds, lambda: 1.7e9),
             log=log,
-            reopen=reopen,
             rng=random.Random(1),
             encoding=encoding,
         )
         self.uplink.serves(BIRTH)
+
+    @property
+    def spool(self) -> Spool:
+        assert self.uplink._spool is not None
+        return self.uplink._spool
 
     def report(self, count: int = 1) -> None:
         for _ in range(count):
@@ -207,9 +211,12 @@ def test_acknowledgements_that_are_none_change_nothing(bench: Bench) -> None:
     for payload in (b"", b"\xff" * 9, encode(Ack(2 * 16, bench.spool.epoch, 3))):
         bench.uplink.acknowledged(payload)
     bench.ack(99)
-    assert bench.kinds().count("ack_refused") == 4
     bench.ack(3, epoch=bench.spool.epoch ^ 1)
     assert len(bench.spool.pending()) == 3
+    assert bench.kinds().count("ack_refused") == 1, "a flood of them is one event"
+    bench.ack(1)
+    assert bench.logged[-1] == ("ack_refused", "3 more were refused")
+    assert len(bench.spool.pending()) == 2
 
 
 def test_waits_longer_from_failure_to_failure_and_says_it_once(bench: Bench) -> None:
@@ -269,10 +276,10 @@ def test_without_a_broker_reports_stay(tmp_path: Path, clock: Any, make_report: 
 def test_a_full_disk_keeps_reports_in_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     add, full = bench.spool.add, [True]
 
-    def failing(report: DeviceReport) -> Any:
+    def failing(report: DeviceReport, **options: bool) -> Any:
         if full:
             raise NotWritable("spool.db: database or disk is full")
-        return add(report)
+        return add(report, **options)
 
     monkeypatch.setattr(bench.spool, "add", failing)
     bench.connect()
@@ -324,6 +331,111 @@ def test_a_spool_that_breaks_while_running_is_changed(bench: Bench, tmp_path: Pa
     bench.spool._run("PRAGMA shrink_memory")
     before = bench.spool.epoch
     bench.report(2)
-    spool = bench.uplink._spool
+    spool = bench.spool
     assert "spool_salvaged" in bench.kinds()
     assert spool.epoch != before and sum(row.epoch == spool.epoch for row in spool.pending()) == 2
+
+
+def test_damage_that_only_use_shows_is_salvaged_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise Damaged("spool.db: database disk image is malformed")
+
+    bench.report(3)
+    monkeypatch.setattr(bench.spool, "add", broken)
+    bench.report(2)
+    bench.later(1)
+    assert bench.kinds() == ["spool_salvaged"]
+    assert [row.sequence for row in bench.spool.pending()] == [1, 2, 3, 1, 2]
+
+
+def test_a_damaged_report_does_not_stop_the_backlog(bench: Bench) -> None:
+    bench.report(10)
+    bench.spool._run("UPDATE report SET payload = x'00' WHERE sequence IN (1, 4)")
+    bench.connect()
+    assert sequences(bench.link.take("backfill")) == [2, 3, 5, 6, 7, 8, 9, 10]
+    told = [text.rpartition(" ")[2] for kind, text in bench.logged if kind == "report_damaged"]
+    assert told == ["1", "4"] and "spool_unwritable" not in bench.kinds()
+
+
+def test_an_acknowledgement_deletes_only_what_was_sent(bench: Bench) -> None:
+    bench.report(100)
+    bench.connect()
+    bench.ack(100)
+    assert [row.sequence for row in bench.spool.pending(limit=-1)] == list(range(61, 101))
+    assert bench.kinds().count("ack_refused") == 1
+    assert sequences(bench.link.take("backfill"))[60:] == list(range(61, 101)), "what was kept is sent"
+    bench.ack(100)
+    assert bench.spool.pending() == []
+
+
+def full() -> Spool:
+    raise NotWritable("spool.db: database or disk is full")
+
+
+def test_without_a_spool_it_begins_and_stores_later(tmp_path: Path, clock: Any, make_report: Make) -> None:
+    bench = Bench(tmp_path, clock, make_report, opening=full)
+    bench.report(3)
+    bench.connect()
+    assert bench.kinds() == ["spool_unwritable", "broker_connected"]
+    (event,) = (decode(payload, Event) for payload in bench.link.take("event"))
+    assert (event.kind, event.boot) == ("spool_unwritable", 0)
+    bench.ack(3, epoch=1)
+    bench.opening = lambda: open_spool(tmp_path, lambda *_: None)
+    bench.later(11)
+    assert bench.link.closed is not None and bench.link.attempts[-1].session >> 16 == bench.spool.boot
+    bench.uplink.connected()
+    assert decode(bench.link.take("birth")[0], Birth).epoch == bench.spool.epoch
+    assert [row.sequence for row in bench.spool.pending()] == [1, 2, 3]
+    assert "spool_writable" in bench.kinds()
+    assert bench.uplink.close() == ""
+
+
+def test_what_could_not_be_stored_is_said_to_be_lost(tmp_path: Path, clock: Any, make_report: Make) -> None:
+    bench = Bench(tmp_path, clock, make_report, opening=full)
+    for frames in (10, 20, 30):
+        bench.uplink.report(make_report(frames))
+    assert bench.uplink.close() == "3 reports (60 frames) are lost: they could not be stored"
+    assert bench.kinds() == ["spool_unwritable", "reports_lost"]
+
+
+def test_a_courier_that_loses_reports_says_so(tmp_path: Path, clock: Any, make_report: Make) -> None:
+    courier, bench = Courier(), Bench(tmp_path, clock, make_report, opening=full)
+    courier.start(lambda: bench.uplink)
+    courier.put(make_report(7))
+    with pytest.raises(NotWritable, match=r"1 reports \(7 frames\) are lost"):
+        courier.stop()
+
+
+def test_a_spool_in_use_is_refused_at_the_start_only(tmp_path: Path, clock: Any, make_report: Make) -> None:
+    first = Bench(tmp_path, clock, make_report)
+    with pytest.raises(BadInput, match="another agent"):
+        Bench(tmp_path, clock, make_report)
+    first.spool.abandon()
+    first.uplink._spool, other = None, open_spool(tmp_path, lambda *_: None)
+    first.report()
+    assert first.kinds() == ["spool_unwritable"]
+    other.close()
+    first.later(11)
+    assert [row.sequence for row in first.spool.pending()] == [1]
+    first.uplink.close()
+
+
+def test_connections_that_do_not_hold_wait_longer_and_are_an_event(bench: Bench) -> None:
+    def wait() -> float:
+        attempts, waited = len(bench.link.attempts), 0.0
+        while len(bench.link.attempts) == attempts:
+            bench.later(0.5)
+            waited += 0.5
+        return waited
+
+    waits = []
+    bench.connect()
+    for _ in range(30):
+        bench.uplink.disconnected("the connection ended: session taken over")
+        waits.append(wait())
+        bench.uplink.connected()
+    assert max(waits) > 60
+    assert bench.kinds().count("duplicate_device") == 1
+    bench.later(60)
+    bench.uplink.disconnected("gone")
+    assert wait() <= 2, "one that held ends the row"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fleet.alerts import read_alerts
+from device_agent.contract.report import ImageQuality
+from fleet.alerts import Change, read_alerts
+from fleet.commands.serve import _announce as announce
 from fleet.detector_fleet import Settings
 from fleet.inbox import read_batch
 from fleet.ingest import Ingest
+from fleet.registry import Device, Quality, import_places
 from fleet.replay import replay
 from fleet.requests import ask
+from fleet.wording import guess_cause, name_stream, say_time
 
 SETTINGS = Settings(interval_ms=1000)
 PLACES = {
@@ -124,6 +128,116 @@ def test_a_new_model_closes_what_the_old_one_raised(plant):
     (change,) = [change for _, change in run(ingest, speakers, 1)]
     assert change.what == "closed" and "now runs model" in change.alert.closed_reason
     assert ingest.fleet.readings["cam-1b"].windows == 1
+
+
+HALL = {f"cam-{k}": ("hall", "tin") for k in range(4)}
+
+
+def covered(plant, names):
+    """A hall where the dirty cam-1 was paged first and a change of all devices then covered its page."""
+    engine, ingest, speakers = line(plant, places={name: HALL[name] for name in names})
+    run(ingest, speakers, 40)
+    run(ingest, speakers, 40, lambda device, window: "dirty" if device == "cam-1" else "healthy")
+    run(ingest, speakers, 60, lambda device, window: "dirty" if device == "cam-1" else "changed")
+    own, site = sorted(ingest.alerts.open.values(), key=lambda alert: alert.scope_kind)
+    assert (own.scope, own.inhibited_by, site.scope) == ("cam-1", site.id, "hall") and len(site.devices) == len(names)
+    return engine, ingest, speakers, own, site
+
+
+def test_a_changeover_of_one_device_brings_the_covered_page_of_another_back(plant):
+    engine, ingest, speakers, own, site = covered(plant, ["cam-0", "cam-1", "cam-2"])
+    with engine.begin() as tx:
+        ask(tx, "changeover", "cam-0", 0)
+    changes = [change for _, change in run(ingest, speakers, 1, lambda device, window: "dirty")]
+    assert [(change.what, change.alert.id) for change in changes[:2]] == [("closed", site.id), ("raised", own.id)]
+    assert "fewer than 3" in changes[0].alert.closed_reason
+    with engine.connect() as tx:
+        assert own.id in {alert.id for alert in read_alerts(tx) if not alert.inhibited_by}
+
+
+def test_a_site_alert_goes_on_without_the_device_that_was_acknowledged(plant):
+    engine, ingest, speakers, own, site = covered(plant, list(HALL))
+    with engine.begin() as tx:
+        ask(tx, "acknowledge", own.id, 0)
+    changes = [change for _, change in run(ingest, speakers, 1, lambda device, window: "changed")]
+    assert [(change.what, change.alert.id) for change in changes] == [("closed", own.id)]
+    assert ingest.alerts.open[site.id].devices == ["cam-0", "cam-2", "cam-3"]
+
+
+def test_nothing_is_told_of_a_page_that_is_covered(plant):
+    _, ingest, speakers, own, _ = covered(plant, ["cam-0", "cam-1", "cam-2"])
+    assert run(ingest, speakers, 70, lambda device, window: "changed") == []
+    assert own.cause.startswith("lens") and ingest.alerts.open[own.id].cause.startswith("product or parts")
+
+
+def test_a_device_that_moves_leaves_the_site_alert_behind(plant):
+    engine, ingest, speakers, _, site = covered(plant, list(HALL))
+    with engine.begin() as tx:
+        import_places(tx, [Device(device="cam-0", site="yard", product="tin", imported=True)])
+        ask(tx, "devices", "", 0)
+    changes = [
+        change
+        for _, change in run(ingest, speakers, 3, lambda device, window: "healthy" if device == "cam-0" else "changed")
+    ]
+    kept = ingest.alerts.open[site.id]
+    assert (kept.scope, kept.site, kept.devices) == ("hall", "hall", ["cam-1", "cam-2", "cam-3"])
+    assert not [change for change in changes if change.alert.scope != "cam-0"], "nobody else is paged again"
+
+
+def test_an_alert_keeps_the_site_at_which_it_was_opened(plant):
+    engine, ingest, speakers = line(plant, places={"cam-1": ("hall", "tin")})
+    run(ingest, speakers, 70, lambda device, window: "dirty" if window >= 40 else "healthy")
+    (alert,) = ingest.alerts.open.values()
+    with engine.begin() as tx:
+        import_places(tx, [Device(device="cam-1", site="yard", product="lid", imported=True)])
+        ask(tx, "devices", "", 0)
+    run(ingest, speakers, 3, lambda device, window: "dirty")
+    newer = ingest.alerts.open[alert.id]
+    assert newer.updated_ms > alert.updated_ms and (newer.site, newer.product) == ("hall", "tin")
+
+
+def test_a_cause_that_looks_another_by_now_is_told_but_not_at_every_report(plant):
+    _, ingest, speakers = line(plant, places={"cam-1": ("hall", "tin")})
+    run(ingest, speakers, 40)
+    run(ingest, speakers, 20, lambda device, window: "changed")
+    (alert,) = ingest.alerts.open.values()
+    assert alert.cause.startswith("product or parts")
+    told = run(ingest, speakers, 130, lambda device, window: "changed" if window // 10 % 2 else "dirty")
+    assert {change.what for _, change in told} == {"explained"} and 1 <= len(told) <= 3
+    assert told[0][1].alert.cause.startswith("lens")
+
+
+def test_a_step_of_the_pictures_is_seen_in_the_cause_after_two_reports():
+    quality = Quality()
+    for sharpness in [800] * 30 + [400] * 2:
+        quality.add(ImageQuality(120, sharpness, 2))
+    assert guess_cause(quality).startswith("lens")
+
+
+@pytest.mark.parametrize("at_ms", [2**63 - 1, -(2**63), 10**400, -1, 0])
+def test_a_time_is_said_whatever_the_number(at_ms):
+    assert say_time(at_ms)
+
+
+def test_words_of_others_in_an_alert_give_no_orders_to_the_terminal(plant, capsys):
+    _, ingest, speakers = line(plant, places={"cam-1": ("hall", "tin")})
+    run(ingest, speakers, 70, lambda device, window: "dirty" if window >= 40 else "healthy")
+    (alert,) = ingest.alerts.open.values()
+    announce(Change(msgspec.structs.replace(alert, text="steel\x1b[2J\nall well"), "opened"))
+    assert capsys.readouterr().out.endswith("steel\ufffd[2J\ufffdall well\n")
+    assert name_stream("def+:\x1b[2Jscratch") == "\ufffd[2Jscratch called"
+
+
+def test_the_newest_closed_alerts_are_read_and_all_open_ones(plant):
+    engine, ingest, speakers = line(plant, places={"cam-1": ("hall", "tin")})
+    run(ingest, speakers, 70, lambda device, window: "dirty" if window >= 40 else "healthy")
+    (alert,) = ingest.alerts.open.values()
+    old = [msgspec.structs.replace(alert, id=f"old-{k}", opened_ms=k, closed_ms=k) for k in range(5)]
+    other = msgspec.structs.replace(old[0], id="other", scope="cam_1", devices=["cam_1"])
+    with engine.begin() as tx:
+        ingest.alerts.write(tx, [Change(each, "closed") for each in [*old, other]])
+        assert [found.id for found in read_alerts(tx, closed=True, limit=2)] == [alert.id, "old-4", "old-3"]
+        assert [found.id for found in read_alerts(tx, closed=True, device="cam_1", limit=2)] == ["other"]
 
 
 def test_a_louder_dial_pages_sooner(plant):

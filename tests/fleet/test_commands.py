@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from device_agent.contract.errors import BadInput, LinesideError, NotFound
+from device_agent.contract import topics
+from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable
 from fleet.cli import cli
 from fleet.detector_fleet import Settings
-from fleet.inbox import read_batch
+from fleet.inbox import Message, read_batch
 from fleet.ingest import Ingest
 from fleet.schema import META
 from fleet.store import one_writer, open_store
@@ -63,6 +67,8 @@ def test_devices_are_imported_listed_and_moved(plant, run):
         ("device,site,line,product\ncam-1,hall,a,tin\ncam-1,hall,a,tin\n", "line 3: device 'cam-1' stands there twice"),
         ("device,site,line,product\ncam-1,,a,tin\n", "line 2: site must be 1 to 64 characters"),
         ("device,site,line,product\ncam-1\n", "line 2: site must be"),
+        ("device,site,line,product\ncam-1,ha\0ll,a,tin\n", "line 2: a control character stands in"),
+        ('device,site,line,product\ncam-1,hall,a,"t\nin"\n', "line 2: a control character stands in"),
     ],
 )
 def test_a_bad_file_of_devices_names_its_line_and_changes_nothing(plant, run, text, says):
@@ -160,3 +166,46 @@ def test_a_store_has_one_writer(plant):
         pass
     with one_writer(engine):
         pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://lineside:hunter2@127.0.0.1/postgres",
+        "sqlite:///x.db?timeout=abc",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite://user:hunter2@host/x.db",
+        "user:hunter2@host",
+    ],
+)
+def test_only_a_file_is_a_store_and_no_password_is_shown(url):
+    with pytest.raises(BadInput, match="the store is sqlite:///FILE") as refused:
+        open_store(url, create=True)
+    assert "hunter2" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_store_that_another_process_holds_is_one_line(plant, run, monkeypatch):
+    plant.open().dispose()
+    monkeypatch.setattr("fleet.store.BUSY_MS", 1)
+    path = write_csv(plant, "device,site,line,product\ncam-1,hall,a,tin\n")
+    with closing(sqlite3.connect(plant.folder / "fleet.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(NotWritable, match=r"fleet\.db: cannot be written or read: database is locked"):
+            run("devices", "import", path)
+
+
+@pytest.mark.parametrize("option", ["--interval", "--pages-a-week"])
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e300", "1e12", "0", "-1", "x"])
+def test_a_number_that_makes_no_sense_is_refused(run, option, value):
+    with pytest.raises(click.BadParameter):
+        run("replay", option, value)
+
+
+def test_quarantine_is_listed(plant, run):
+    ingest = Ingest(plant.open(), Settings(interval_ms=1000))
+    message = Message(topics.up("cam-1", "report"), b"\xffjunk", 1_760_000_000_000)
+    ingest.process(read_batch([message, message]), 0)
+    (kept,) = json.loads(run("quarantine", "--json"))
+    assert (kept["device"], kept["times"], kept["size"], kept["topic"]) == ("cam-1", 2, 5, message.topic)
+    assert "bytes that are none" in kept["reason"] and kept["reason"] in run("quarantine")

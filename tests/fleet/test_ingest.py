@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
@@ -12,17 +13,20 @@ from sqlalchemy.exc import OperationalError
 
 from device_agent.contract import topics
 from device_agent.contract.codec import SCHEMA, encode
-from device_agent.contract.report import DeviceReport
+from device_agent.contract.errors import BadInput
+from device_agent.contract.report import BACKFILL, DeviceReport
 from device_agent.contract.session import Event, State
 from device_agent.merging import merge
 from fleet.detector_fleet import Settings
 from fleet.inbox import Message, read_batch
 from fleet.ingest import Ingest
+from fleet.quarantine import read_quarantine
 from fleet.requests import ask
 from fleet.schema import DETECTOR, EVENT, QUARANTINE, REPORT
 from fleet.status import read_status
 
 SETTINGS = Settings(interval_ms=1000)
+START_MS = 1_760_000_000_000
 
 
 def totals(engine):
@@ -252,11 +256,214 @@ def test_reports_with_extreme_numbers_do_no_harm(plant, batch_of):
     report = speaker.report()
     top = 2**63 - 1
     wild: DeviceReport = msgspec.structs.replace(
-        report, sequence=top, wall_ms=top, monotonic_ms=top, interval_ms=top, boot=2**32 - 1
+        report, sequence=top, wall_ms=top, monotonic_ms=2**42, interval_ms=604_800_000, boot=2**32 - 1, dropped=2**40
     )
     ingest = Ingest(engine, SETTINGS)
+    ingest.registry.get("press-1").dropped = ingest.registry.get("press-1").frames = top - 5
     outcome = ingest.process(
         batch_of(speaker.message(report), Message(speaker.message(report).topic, encode(wild), 9)), 0
     )
     assert outcome.stored == 2 and outcome.acks == [("press-1", speaker.epoch, 1)]
-    Ingest(engine, SETTINGS).process(batch_of(speaker.message(speaker.report())), 0)
+    ingest = Ingest(engine, SETTINGS)
+    ingest.process(batch_of(speaker.message(speaker.report())), 0)
+    assert ingest.registry.get("press-1").dropped == ingest.registry.get("press-1").frames == top
+    assert ingest.fleet.readings["press-1"].onset_ms >= 0
+
+
+@pytest.mark.parametrize("wrong", [{"interval_ms": 2**62}, {"monotonic_ms": 2**62}, {"dropped": 2**53}])
+def test_impossible_reports_are_set_aside(plant, batch_of, wrong):
+    speaker = plant.speaker("press-1")
+    message = speaker.message(msgspec.structs.replace(speaker.report(), **wrong))._replace(received_ms=1)
+    outcome = Ingest(plant.open(), SETTINGS).process(batch_of(message), 0)
+    assert (outcome.stored, outcome.rejected) == (0, 1) and outcome.acks == [("press-1", speaker.epoch, 1)]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"labels": ["a"] * 1025}, {"labels": ["a\n"]}, {"agent": "a\0"}, {"interval_ms": 2**62}]
+)
+def test_impossible_births_are_set_aside(plant, batch_of, wrong):
+    birth = msgspec.structs.replace(plant.speaker("press-1").birth(), **wrong)
+    ingest = Ingest(plant.open(models=False), SETTINGS)
+    outcome = ingest.process(batch_of(Message(topics.up("press-1", "birth"), encode(birth), 0)), 0)
+    assert outcome.rejected == 1 and ingest.fleet.models == {}
+
+
+def test_a_model_of_many_classes_that_was_never_imported_is_stored_and_not_learnt(plant, batch_of):
+    speaker = plant.speaker("press-1")
+    birth = msgspec.structs.replace(speaker.birth(), labels=["a"] * 1000)
+    ingest = Ingest(plant.open(models=False), Settings(interval_ms=1000, learn_ms=1000))
+    ingest.process(batch_of(Message(topics.up("press-1", "birth"), encode(birth), 0)), 0)
+    for _ in range(3):
+        report = speaker.report(frames=2000)
+        wide = msgspec.structs.replace(report, histogram=msgspec.structs.replace(report.histogram, classes=1000))
+        assert ingest.process(batch_of(speaker.message(wide)), 0).stored == 1
+    assert ingest.fleet.learning == {} and ingest.fleet.watches == {}
+
+
+def test_a_model_with_a_useless_baseline_is_not_judged(plant, batch_of, monkeypatch):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    monkeypatch.setattr("fleet.detector_fleet.normal", Mock(side_effect=BadInput("baseline: of no use")))
+    outcome = Ingest(engine, SETTINGS).process(batch_of(*[speaker.message(speaker.report()) for _ in range(3)]), 0)
+    assert outcome.stored == 3 and memory(engine) == []
+
+
+def test_memory_is_read_again_before_anything_else_when_reading_it_failed_too(plant):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest, messages = Ingest(engine, SETTINGS), [speaker.message(speaker.report()) for _ in range(5)]
+
+    def fail(*_):
+        raise OperationalError("", {}, Exception("disk i/o error"))
+
+    event.listen(engine, "commit", fail)
+    with pytest.raises(OperationalError):
+        ingest.process(read_batch(messages), 0)
+    event.remove(engine, "commit", fail)
+    event.listen(engine, "before_cursor_execute", fail)
+    with pytest.raises(OperationalError):
+        ingest.process(read_batch(messages), 0)
+    event.remove(engine, "before_cursor_execute", fail)
+    assert ingest.process(read_batch(messages), 0).stored == 5
+    assert ingest.fleet.readings["press-1"].windows == 5 and ingest.registry.get("press-1").reports == 5
+
+
+def newer(report: DeviceReport) -> DeviceReport:
+    return msgspec.structs.replace(report, schema=0x20)
+
+
+def test_reports_that_a_later_version_can_read_stay_on_their_device(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest, reports = Ingest(engine, SETTINGS), [speaker.report() for _ in range(6)]
+    reports[2:4] = map(newer, reports[2:4])
+    for resend in range(5):
+        messages = [speaker.message(report)._replace(received_ms=30_000 * resend) for report in reports]
+        outcome = ingest.process(batch_of(*messages), 0)
+        assert outcome.acks == [("press-1", speaker.epoch, 2)], "a hole of what the device still holds is not passed"
+    with engine.connect() as tx:
+        (kept,) = read_quarantine(tx)
+    assert (kept.times, kept.size) == (10, 0) and "schema 2.0 cannot be read" in kept.reason
+
+
+@pytest.mark.parametrize("limit", ["KEPT_MESSAGES", "KEPT_BYTES"])
+def test_what_quarantine_cannot_keep_whole_is_not_acknowledged(plant, batch_of, monkeypatch, limit):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    lying = [msgspec.structs.replace(speaker.report(), frames=7) for _ in range(4)]
+    payloads = [speaker.message(report) for report in lying]
+    monkeypatch.setattr(f"fleet.quarantine.{limit}", 2 if limit == "KEPT_MESSAGES" else 10)
+    ingest = Ingest(engine, SETTINGS)
+    outcomes = [ingest.process(batch_of(*payloads), 0) for _ in range(2)]
+    kept_whole = 2 if limit == "KEPT_MESSAGES" else 0
+    assert [outcome.acks for outcome in outcomes] == [[("press-1", speaker.epoch, 2)] if kept_whole else []] * 2
+    with engine.connect() as tx:
+        rows = read_quarantine(tx)
+    assert sum(row.times for row in rows) == 8 and [row.size > 0 for row in rows] == [True] * kept_whole + [False]
+
+
+def say(session: int, online: bool, at_ms: int) -> Message:
+    return Message(topics.up("press-1", "state"), encode(State(SCHEMA, session, online, "lost")), at_ms)
+
+
+def health(engine, now_ms):
+    with engine.connect() as tx:
+        return read_status(tx, now_ms).devices[0].health
+
+
+def test_a_device_with_a_new_card_and_no_clock_is_taken_at_its_word(plant, batch_of):
+    engine, old, new = plant.open(), plant.speaker("press-1"), plant.speaker("press-1", seed=9)
+    ingest, now = Ingest(engine, SETTINGS), START_MS
+    ingest.process(batch_of(say(70_000 * 65536, True, now), old.message(old.report())), now)
+    ingest.process(batch_of(say(70_000 * 65536, False, now + 1000)), now)
+    now += 600_000
+    new.boot = 5
+    ingest.process(batch_of(say(5 * 65536 + 1, True, now)), now)
+    ingest.process(batch_of(Message(topics.up("press-1", "birth"), encode(new.birth()), now)), now)
+    assert health(engine, now + 31_000) != "offline"
+    ingest.process(batch_of(new.message(new.report())._replace(received_ms=now)), now)
+    assert health(engine, now + 31_000) == "online"
+    ingest.process(batch_of(say(5 * 65536 + 1, False, now + 1)), now)
+    assert health(engine, now + 31_002) == "offline", "its later sessions count"
+
+
+def test_boots_of_a_new_card_are_not_those_of_the_old_one(plant, batch_of):
+    engine, old, new = plant.open(), plant.speaker("press-1"), plant.speaker("press-1", seed=9)
+    ingest, at_ms = Ingest(engine, SETTINGS), []
+    for card, boot, now in ((old, 5, START_MS), (old, 9, START_MS + 60_000), (new, 5, START_MS + 600_000)):
+        card.boot, card.sequence = boot, 0 if boot == 5 else card.sequence
+        birth = Message(topics.up("press-1", "birth"), encode(card.birth()), now)
+        ingest.process(batch_of(birth, say(boot * 65536 + 1, True, now)), now)
+        ingest.process(batch_of(card.message(card.report())._replace(received_ms=now)), now)
+        at_ms.append(now)
+    with engine.connect() as tx:
+        assert tx.scalars(select(REPORT.c.at_ms).order_by(REPORT.c.received_ms)).all() == at_ms
+
+
+def test_a_report_after_the_word_offline_wins(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    report = speaker.message(speaker.report())
+    ingest = Ingest(engine, SETTINGS)
+    ingest.process(batch_of(say(65_537, False, report.received_ms - 40_000)), 0)
+    assert health(engine, report.received_ms) == "offline"
+    ingest.process(batch_of(report), 0)
+    assert health(engine, report.received_ms) == "online"
+
+
+def test_a_new_epoch_after_an_unclean_boot_is_no_loss(plant, batch_of):
+    engine, before, after = plant.open(), plant.speaker("press-1"), plant.speaker("press-1", seed=9)
+    ingest, unsent = Ingest(engine, SETTINGS), []
+    for number in range(5):
+        report = before.report()
+        if number < 3:
+            ingest.process(batch_of(before.message(report)), 0)
+        else:
+            unsent.append(msgspec.structs.replace(report, flags=BACKFILL))
+    now = START_MS + 60_000
+    after.boot = 2
+    ingest.process(batch_of(say(2 * 65536 + 1, True, now), say(65536 + 1, False, now)), now)
+    birth = Message(topics.up("press-1", "birth"), encode(after.birth()), now)
+    messages = [after.message(after.report())._replace(received_ms=now + 1000 * k) for k in range(3)]
+    outcome = ingest.process(batch_of(birth, *messages, before.backfill(unsent, now + 3000)), now)
+    assert sorted(outcome.acks) == sorted([("press-1", before.epoch, 5), ("press-1", after.epoch, 3)])
+    with engine.connect() as tx:
+        (device,) = read_status(tx, now + 4000).devices
+    assert (device.health, device.missing, device.reports) == ("online", 0, 8)
+    assert device.last_report_ms == now + 2000
+
+
+@pytest.mark.parametrize("wrong_by_ms", [-START_MS, -60_000, 60_000, 365 * 86_400_000])
+def test_a_clock_of_the_monitor_that_was_set_leaves_no_trace(plant, batch_of, wrong_by_ms):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest = Ingest(engine, SETTINGS)
+    messages = [speaker.message(speaker.report()) for _ in range(6)]
+    wrong = [message._replace(received_ms=message.received_ms + wrong_by_ms) for message in messages[:3]]
+    ingest.process(batch_of(*wrong), 0)
+    ingest.ledger.forget_clocks()
+    ingest.process(batch_of(*messages[3:]), 0)
+    now = messages[-1].received_ms
+    assert health(engine, now) == "online" and health(engine, now + 60_000) == "silent"
+    with engine.connect() as tx:
+        times = tx.scalars(select(REPORT.c.at_ms).order_by(REPORT.c.sequence)).all()
+    assert times[3:] == [message.received_ms for message in messages[3:]]
+
+
+@pytest.mark.parametrize("wrong_by_ms", [-START_MS, 365 * 86_400_000])
+def test_a_clock_that_was_set_while_no_monitor_ran_is_found_by_the_reports(plant, batch_of, wrong_by_ms):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    messages = [speaker.message(speaker.report()) for _ in range(2)]
+    early = messages[0]._replace(received_ms=messages[0].received_ms + wrong_by_ms)
+    Ingest(engine, SETTINGS).process(batch_of(early), 0)
+    Ingest(engine, SETTINGS).process(batch_of(messages[1]), 0)
+    with engine.connect() as tx:
+        assert tx.scalar(select(func.max(REPORT.c.at_ms)).where(REPORT.c.sequence == 2)) == messages[1].received_ms
+
+
+def test_a_device_was_last_heard_when_its_live_report_came(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    messages = [speaker.message(speaker.report(), late_ms=late_ms) for late_ms in (0, 300_000)]
+    Ingest(engine, SETTINGS).process(batch_of(*messages), 0)
+    assert health(engine, messages[1].received_ms) == "online"
+
+
+def test_a_device_that_was_heard_in_the_future_is_silent(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    message = speaker.message(speaker.report())
+    Ingest(engine, SETTINGS).process(batch_of(message._replace(received_ms=2 * message.received_ms)), 0)
+    assert health(engine, message.received_ms) == "silent"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import urllib.request
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import pytest
 
@@ -17,6 +18,7 @@ from fleet.inbox import read_batch
 from fleet.ingest import Ingest
 from fleet.launch import Page, listen
 from fleet.web.charts import classes, confidence, latency, quality, score
+from fleet.web.hosts import OwnHosts
 
 
 @pytest.fixture
@@ -54,6 +56,40 @@ def test_programs_get_json(address):
 
 
 @pytest.mark.slow
+def test_a_page_of_somebody_else_reads_nothing(address):
+    def answer(path, **headers):
+        request = urllib.request.Request(address + path, headers=headers)
+        try:
+            return urllib.request.urlopen(request, timeout=30).status
+        except HTTPError as error:
+            return error.code
+
+    port = address.rpartition(":")[2]
+    assert [answer("/api/status", Host=f"{name}:{port}") for name in ("localhost", "10.1.2.3", "[::1]")] == [200] * 3
+    assert answer("/api/status", Host="rebound.example") == answer("/", Host=f"10.1.2.3.example:{port}") == 400
+    socket_path = "/_nicegui_ws/socket.io/?EIO=4&transport=polling"
+    assert answer(socket_path, Origin=address) == 200 and answer(socket_path, Origin="http://other.example") == 400
+
+
+def test_names_that_were_allowed_are_answered_whatever_their_case():
+    async def ask(host):
+        sent = []
+
+        async def app(scope, receive, send):
+            sent.append("answered")
+
+        async def send(message):
+            sent.append(message.get("status"))
+
+        scope = {"type": "http", "headers": [(b"host", host.encode())]}
+        await OwnHosts(app, ["Monitor.Plant"])(scope, None, send)
+        return sent[0]
+
+    hosts = ("monitor.plant:8080", "MONITOR.PLANT.", "localhost", "monitor.plant.example", "")
+    assert [asyncio.run(ask(host)) for host in hosts] == ["answered"] * 3 + [400] * 2
+
+
+@pytest.mark.slow
 @pytest.mark.browser
 def test_people_see_devices_histograms_and_alerts(address, page):
     asked = []
@@ -66,6 +102,9 @@ def test_people_see_devices_histograms_and_alerts(address, page):
     page.get_by_text("Evidence of drift").wait_for()
     page.locator("canvas").nth(4).wait_for()
     assert "lens: dirt or focus" in page.locator(".ls-alert").first.inner_text()
+    assert "ls-alert" in page.evaluate("document.querySelector('.ls-alert, canvas').className"), "before the charts"
+    page.get_by_text("steel litert-int8").wait_for()
+    page.get_by_text("No monitor has served this store yet.").wait_for()
     page.get_by_text("Alerts", exact=True).click()
     page.get_by_text("Open (1)").wait_for()
     assert page.errors == []

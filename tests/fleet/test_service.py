@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import msgspec
 import paho.mqtt.client as mqtt
@@ -20,6 +21,7 @@ from device_agent.contract import topics
 from device_agent.contract.codec import decode
 from device_agent.contract.session import Ack, State
 from fleet.schema import DETECTOR, REPORT, SPOOL
+from fleet.status import read_status
 
 pytestmark = pytest.mark.broker
 
@@ -170,17 +172,26 @@ def test_alerts_are_printed_and_retained_and_taken_away(plant, mosquitto, serve,
         assert tx.scalar(select(func.count()).select_from(REPORT)) == 70
 
 
-def test_a_broker_that_comes_later_is_found(plant, mosquitto, serve, eventually):
-    plant.open()
+def test_a_broker_that_comes_later_is_found_and_until_then_the_status_says_so(plant, mosquitto, serve, eventually):
+    engine = plant.open()
+
+    def trouble():
+        with engine.connect() as tx:
+            return read_status(tx, time.time_ns() // 1_000_000).trouble
+
     mosquitto.kill()
     monitor = serve()
     lines = [monitor.stderr.readline() for _ in range(2)]
     assert any("no broker answers here; trying again" in line for line in lines)
+    eventually(lambda: "has had no broker since" in trouble(), 10)
     mosquitto.start()
     sender = Sender(mosquitto, [plant.speaker("cam-1")])
     eventually(lambda: sender.fleet_online, 30)
     sender.send()
     eventually(lambda: not sender.waiting, 10)
+    eventually(lambda: trouble() == "", 10)
+    monitor.terminate()
+    assert monitor.wait(20) == 0 and "was ended at" in trouble()
     sender.close()
 
 

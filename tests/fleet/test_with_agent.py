@@ -111,12 +111,13 @@ def test_agent_broker_and_monitor_are_killed_in_turn(plant, bundle, mosquitto, e
             process.kill()
             process.wait()
     spool = Spool(next(state.rglob("*.db"), None) or next(state.rglob("*.sqlite*")))
-    waiting = {row.sequence for row in spool.pending(limit=-1)}
+    waiting = {(row.epoch, row.sequence) for row in spool.pending(limit=-1)}
     with engine.connect() as tx:
         rows = tx.execute(select(REPORT.c.epoch, REPORT.c.sequence, REPORT.c.frames)).all()
         (device,) = read_status(tx, 0).devices
-    assert {row.epoch for row in rows} == {spool.epoch}
-    assert {row.sequence for row in rows} | waiting == set(range(1, spool.next_sequence))
+    keys = {(row.epoch, row.sequence) for row in rows} | waiting
+    assert len({epoch for epoch, _ in keys}) == 3 and spool.next_sequence == 1, "a new one after each of three kills"
+    assert all((epoch, k) in keys for epoch, sequence in keys for k in range(1, sequence))
     assert device.reports == len(rows) and device.frames == sum(row.frames for row in rows)
     assert device.missing == 0 and device.score is not None
     spool.close()

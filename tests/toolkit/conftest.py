@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from converters import RECIPE
+from converters.artifact import RECORD, ArtifactRecord, file_sha256
+from converters.golden import GOLDEN_IMAGES, golden_answers, images_sha256
+from converters.parity import compare, precision_of
+from device_agent.contract.errors import LinesideError
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import InputSpec
 from toolkit.images import open_dataset
@@ -65,11 +71,37 @@ def _onnx(sharpness: float, names: list[str]) -> bytes:
 
 
 def add_artifact(run: Run, name: str, content: bytes) -> None:
-    """An artifact as `lineside convert` leaves it: artifact.json comes last."""
-    runtime, _, precision = name.rpartition("-")
-    write_whole(run.artifact_dir(name) / "model.onnx", content)
-    record = {"runtime": runtime, "precision": precision, "files": ["model.onnx"], "parity": {}}
-    write_whole(run.artifact_dir(name) / "artifact.json", msgspec.json.encode(record))
+    """An artifact as `lineside convert` leaves it, its known answers taken where a runtime can open it."""
+    runtime, precision = precision_of(name)
+    folder, images = run.artifact_dir(name), run.golden(GOLDEN_IMAGES)
+    write_whole(folder / "model.onnx", content)
+    try:
+        golden = golden_answers(runtime, precision, folder / "model.onnx", run.record.input, images)
+    except LinesideError:
+        golden = None
+    keras = np.eye(2)[[0, 1]]
+    record = ArtifactRecord(
+        name=name,
+        runtime=runtime,
+        precision=precision,
+        files=["model.onnx"],
+        sha256={"model.onnx": file_sha256(folder / "model.onnx")},
+        size_bytes=len(content),
+        source_sha256=file_sha256(run.model_path),
+        recipe=RECIPE,
+        calibration_images=0,
+        seconds=0.0,
+        parity=compare(keras, keras, np.array([0, 1]), precision),
+        golden=golden,
+        golden_images_sha256=images_sha256(images),
+    )
+    write_whole(folder / RECORD, msgspec.json.encode(record))
+
+
+@pytest.fixture
+def put_artifact() -> Callable[[Run, str, bytes], None]:
+    """`add_artifact`, for tests that put another content in place."""
+    return add_artifact
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +128,7 @@ def _tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert dataset.splits is not None
     write_split(folder / "run" / "split.csv", dataset, dataset.splits)
     run = open_run(folder / "run")
+    write_whole(run.model_path, b"a Keras model")
     add_artifact(run, "onnx-fp32", _onnx(30.0, dataset.names))
     add_artifact(run, "onnx-int8", _onnx(29.0, dataset.names))
     return folder / "run"

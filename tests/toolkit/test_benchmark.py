@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from device_agent.contract.benchmark import BenchmarkReport
 from device_agent.contract.errors import BadInput, BudgetMissed, NotFound
 from device_agent.contract.manifest import RunSection
 from toolkit import benchmark
-from toolkit.benchmark import bench_artifact, find_misses, read_benchmark
+from toolkit.benchmark import bench_artifact, find_misses
 from toolkit.commands.bench import bench
 from toolkit.evaluation import evaluate_artifact
 from toolkit.runs import Run
@@ -40,12 +41,12 @@ def test_an_artifact_is_measured_in_its_own_process_and_saved(tiny_run: Run) -> 
     assert report.runtime == "onnx" and report.provenance == "measured" and report.runs >= 50
     assert report.rss_peak_mib is not None and report.rss_peak_mib > 20
     assert report.size_mib == pytest.approx((tiny_run.artifact_dir("onnx-fp32") / "model.onnx").stat().st_size / 2**20)
-    assert read_benchmark(tiny_run, "onnx-fp32") == report
-    assert read_benchmark(tiny_run, "onnx-int8") is None
+    (saved,) = (tiny_run.dir / "benchmark").iterdir()
+    assert saved.name == "onnx-fp32.json" and msgspec.json.decode(saved.read_bytes(), type=BenchmarkReport) == report
 
 
-def test_what_cannot_be_measured_says_why(tiny_run: Run) -> None:
-    (tiny_run.artifact_dir("onnx-fp32") / "model.onnx").write_bytes(b"nonsense")
+def test_what_cannot_be_measured_says_why(tiny_run: Run, put_artifact: Callable[[Run, str, bytes], None]) -> None:
+    put_artifact(tiny_run, "onnx-fp32", b"nonsense")
     with pytest.raises(BadInput, match=r"onnx-fp32 cannot be measured: .*model\.onnx"):
         bench_artifact(tiny_run, "onnx-fp32", quick=True)
     assert not (tiny_run.dir / "benchmark").exists()
@@ -77,6 +78,20 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert "measured on this machine: a machine, 2 cores" in result.stdout
         assert f"{accuracy:.3f}" in result.stdout and "3.200" in result.stdout
+
+    def test_the_accuracy_of_another_file_is_not_shown(
+        self, tiny_run: Run, put_artifact: Callable[[Run, str, bytes], None]
+    ) -> None:
+        accuracy = f"{evaluate_artifact(tiny_run, 'onnx-fp32').accuracy:.3f}"
+        assert accuracy in call(tiny_run, "--artifact", "onnx-fp32").stdout
+        other = (tiny_run.artifact_dir("onnx-int8") / "model.onnx").read_bytes()
+        put_artifact(tiny_run, "onnx-fp32", other)
+        result = call(tiny_run, "--artifact", "onnx-fp32")
+        assert result.exit_code == 0 and accuracy not in result.stdout
+
+    @pytest.mark.parametrize("limit", ["nan", "-5", "0", "fast"])
+    def test_a_limit_that_cannot_be_met_or_missed_is_wrong_usage(self, tiny_run: Run, limit: str) -> None:
+        assert call(tiny_run, "--max-p50-ms", limit).exit_code == 2
 
     def test_another_board_is_given_no_verdict(self, tiny_run: Run) -> None:
         result = call(tiny_run, "--for", "raspberry-pi-4", "--artifact", "onnx-fp32")

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from device_agent.contract.errors import BadInput, NotFound, ParityFailed
+from converters.parity import Reference, compare
+from device_agent.contract.errors import BadInput, NotFound, NotWritable, ParityFailed
 from device_agent.contract.manifest import InputSpec, Label
+from toolkit import conversion
 from toolkit.commands.convert import convert
 from toolkit.commands.verify import verify
+from toolkit.conversion import convert_run, draw_rows
 from toolkit.images import open_dataset
 from toolkit.models import save_model
-from toolkit.runs import RunRecord, write_record, write_split
+from toolkit.runs import Run, RunRecord, write_record, write_split
 
 TINY = Path(__file__).parents[1] / "converters" / "tiny_models.py"
 
@@ -75,6 +78,8 @@ def test_convert_then_verify(run: Path) -> None:
     again = json.loads(invoke(convert, run, "--only", "litert-int8", "--json").stdout)
     assert [each["outcome"] for each in again] == ["current"]
     assert again[0]["artifact"]["parity"]["agreement"] > 0.9
+    assert (again[0]["artifact"]["parity"]["images"], again[0]["artifact"]["parity"]["proved"]) == (200, True)
+    assert "not proved" not in first.stdout
     assert (run / "artifacts" / "litert-int8" / "artifact.json").stat().st_mtime_ns == before
 
     good = json.loads(invoke(verify, run, "--json").stdout)
@@ -133,6 +138,78 @@ def test_verify_without_artifacts_names_the_command(run_without_model: Path) -> 
     error = invoke(verify, run_without_model).exception
     assert isinstance(error, NotFound)
     assert "lineside convert" in str(error)
+
+
+def test_calibration_never_sees_a_judged_image_and_training_images_make_up_for_few(tiny_run: Run) -> None:
+    drawn = draw_rows(tiny_run)
+    training, validation = set(tiny_run.rows("train")), set(tiny_run.rows("val"))
+    assert set(drawn.calibration) <= training and len(drawn.calibration) == 30
+    assert set(drawn.judged) == validation
+    assert set(drawn.more) == training and len(drawn.more) == 30
+
+
+def test_the_training_images_that_judge_are_first_those_that_calibration_does_not_see(
+    tiny_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "EVIDENCE", 70)
+    monkeypatch.setattr(conversion, "draw", lambda labels, count=20, *, seed: np.arange(min(count, len(labels))))
+    drawn = draw_rows(tiny_run)
+    assert len(drawn.judged) == 60 and len(drawn.more) == 10
+    assert not set(drawn.more) & set(drawn.calibration)
+
+
+def test_too_few_images_are_said_to_prove_nothing(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout
+    assert shown.rstrip().endswith("not proved (2 images)")
+    images, labels = tiny_run.images("val")
+    keras = np.eye(3)[labels] * 5
+    monkeypatch.setattr(conversion, "_load", lambda run: (None, images, Reference(images, labels, keras, images[:8])))
+    monkeypatch.setattr(conversion, "measure", lambda *given: compare(keras, keras, labels, "fp32"))
+    shown = invoke(verify, tiny_run.dir).stdout
+    assert "onnx-fp32      good   agrees with Keras on 100.0% of 60 images; not proved (60 images)" in shown
+
+
+def test_verify_refuses_artifacts_of_another_model(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_run.model_path.write_bytes(b"another model")
+    monkeypatch.setattr(conversion, "_load", lambda run: (None, None, None))
+    error = invoke(verify, tiny_run.dir).exception
+    assert isinstance(error, ParityFailed) and "was converted from another model" in str(error)
+
+
+def test_what_a_killed_conversion_left_is_removed(tiny_run: Run) -> None:
+    artifacts = tiny_run.dir / "artifacts"
+    for name in (".litert-int8.0a1b2c3d.part", ".scratch.ab_1x2y3.part", ".onnx-fp32.0a1b2c3d.part.old"):
+        (artifacts / name).mkdir()
+        (artifacts / name / "artifact.json").write_text("{}")
+    assert tiny_run.artifacts() == ["onnx-fp32", "onnx-int8"]
+    assert [each.outcome for each in convert_run(tiny_run, ["onnx-fp32"])] == ["current"]
+    assert sorted(path.name for path in artifacts.iterdir()) == ["onnx-fp32", "onnx-int8"]
+
+
+def test_intermediate_files_stay_among_the_artifacts(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def stop(run: Run) -> None:
+        found.extend((run.dir / "artifacts").glob(".scratch.*.part"))
+        raise BadInput("enough")
+
+    monkeypatch.setattr(conversion, "_load", stop)
+    with pytest.raises(BadInput, match="enough"):
+        convert_run(tiny_run, ["litert-fp32"])
+    assert len(found) == 1 and not found[0].exists()
+
+
+def test_a_place_for_artifacts_that_cannot_be_written_is_named(run_without_model: Path) -> None:
+    (run_without_model / "model.keras").write_bytes(b"a Keras model")
+    (run_without_model / "artifacts").write_text("a file")
+    error = invoke(convert, run_without_model, "--only", "litert-fp32").exception
+    assert isinstance(error, NotWritable) and "artifacts: cannot be written" in str(error)
+
+
+def test_a_model_that_cannot_be_read_is_bad_input(run_without_model: Path) -> None:
+    (run_without_model / "model.keras").mkdir()
+    error = invoke(convert, run_without_model, "--only", "litert-fp32").exception
+    assert isinstance(error, BadInput) and "model.keras: cannot be read" in str(error)
 
 
 @pytest.fixture

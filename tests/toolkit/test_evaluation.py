@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from device_agent.contract.errors import BadInput, NotFound, ParityFailed
 from device_agent.runtimes import logits as logits_of
 from toolkit.artifacts import open_artifact, open_artifacts
 from toolkit.commands.evaluate import evaluate
-from toolkit.evaluation import check_logits, ensure_evaluation, evaluate_artifact, evaluation_path, read_evaluation
+from toolkit.evaluation import (
+    Evaluation,
+    check_logits,
+    ensure_evaluation,
+    evaluate_artifact,
+    evaluation_path,
+    read_evaluation,
+    score,
+)
 from toolkit.runs import Run
 
 
@@ -43,6 +52,27 @@ def test_temperature_and_baseline_are_of_all_validation_images(tiny_run: Run) ->
     assert result.baseline.prevalence == tiny_run.record.prevalence
 
 
+def _score(run: Run, predicted: list[int], labels: list[int], groups: list[str]) -> Evaluation:
+    artifact = open_artifact(run, "onnx-fp32")
+    logits = 2 * np.eye(3, dtype=np.float32)[predicted]
+    wanted, whose = np.array(labels), np.array(groups)
+    return score(run, artifact, logits, wanted, whose, split="val", temperature=None, runtime_version="1")
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes(tiny_run: Run) -> None:
+    found = _score(tiny_run, [0] * 6 + [1, 0, 0] + [0], [0] * 6 + [1] * 3 + [2], ["a", "b"] * 5)
+    assert found.recall == [1.0, pytest.approx(1 / 3), 0.0]
+    assert found.accuracy == pytest.approx(0.7) and found.balanced_accuracy == pytest.approx(4 / 9)
+
+
+def test_the_calibration_error_is_that_of_groups_the_temperature_did_not_see(tiny_run: Run) -> None:
+    labels = [0] * 40 + [0, 1] * 20
+    found = _score(tiny_run, [0] * 80, labels, ["always right"] * 40 + ["half right"] * 40)
+    confidence = np.exp(2 / found.temperature) / (np.exp(2 / found.temperature) + 2)
+    assert confidence == pytest.approx(0.75, abs=0.02), "on its own images the temperature leaves no error"
+    assert found.ece > 0.4
+
+
 def test_it_is_saved_and_the_same_twice(tiny_run: Run) -> None:
     result = evaluate_artifact(tiny_run, "onnx-fp32")
     first = evaluation_path(tiny_run, "onnx-fp32").read_bytes()
@@ -51,11 +81,13 @@ def test_it_is_saved_and_the_same_twice(tiny_run: Run) -> None:
     assert evaluation_path(tiny_run, "onnx-fp32").read_bytes() == first
 
 
-def test_a_saved_result_of_another_file_is_made_anew(tiny_run: Run) -> None:
+def test_a_saved_result_of_another_file_is_made_anew(
+    tiny_run: Run, put_artifact: Callable[[Run, str, bytes], None]
+) -> None:
     first = ensure_evaluation(tiny_run, "onnx-fp32")
     assert ensure_evaluation(tiny_run, "onnx-fp32") == first
     other = tiny_run.artifact_dir("onnx-int8") / "model.onnx"
-    (tiny_run.artifact_dir("onnx-fp32") / "model.onnx").write_bytes(other.read_bytes())
+    put_artifact(tiny_run, "onnx-fp32", other.read_bytes())
     again = ensure_evaluation(tiny_run, "onnx-fp32")
     assert again.artifact_sha256 != first.artifact_sha256
     assert again.temperature != first.temperature
@@ -73,7 +105,7 @@ def test_an_artifact_that_is_not_there_names_the_command(tiny_run: Run) -> None:
     with pytest.raises(NotFound, match=r"litert-int8 is not there .*onnx-fp32, onnx-int8.*lineside convert"):
         evaluate_artifact(tiny_run, "litert-int8")
     (tiny_run.artifact_dir("onnx-int8") / "model.onnx").unlink()
-    with pytest.raises(NotFound, match=r"model\.onnx is gone"):
+    with pytest.raises(NotFound, match=r"model\.onnx: the file is gone"):
         evaluate_artifact(tiny_run, "onnx-int8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from device_agent.contract.errors import BadInput, LinesideError, NotFound
 from device_agent.contract.manifest import InputSpec
-from toolkit.images import Dataset, damaged, load, open_dataset
+from toolkit.images import Dataset, _Room, load, open_dataset, pixel_digests
 
 SPEC = InputSpec(height=16, width=16)
 
@@ -62,6 +63,27 @@ def test_images_of_equal_pixels_share_a_group_even_across_formats(folder: Path) 
     assert len(set(open_dataset(folder, join=False).groups)) == 8
 
 
+def test_equal_pixels_join_the_groups_of_a_manifest_and_leave_the_digest_alone(folder: Path) -> None:
+    cv2.imwrite(str(folder / "Good/copy.bmp"), cv2.imread(str(folder / "Good/1.png")))
+    rows = ["Good/0.png,Good,a", "Good/1.png,Good,b", "Good/copy.bmp,Good,c", "crack/0.png,crack,c"]
+    manifest(folder, "\n".join(["file,class,group", *rows]) + "\n")
+    joined, stated = open_dataset(folder), open_dataset(folder, join=False)
+    assert joined.groups.tolist() == ["a", "b", "b", "b"] and stated.groups.tolist() == ["a", "b", "c", "c"]
+    assert joined.sha256() == stated.sha256()
+
+
+def test_only_some_images_of_a_set(folder: Path) -> None:
+    text = "file,class,group,split,camera\n" + "".join(
+        f"{name}/{place}.png,{name},{name}{place},{split},{place}\n"
+        for name in ("crack", "Good")
+        for place, split in enumerate(("train", "val", "test"))
+    )
+    some = open_dataset(manifest(folder, text)).only([1, 5])
+    assert some.files == ["crack/1.png", "Good/2.png"] and some.labels.tolist() == [1, 0]
+    assert some.groups.tolist() == ["crack1", "Good2"] and some.columns == {"camera": ["1", "2"]}
+    assert some.splits is not None and some.splits.tolist() == ["val", "test"] and some.names == ["Good", "crack"]
+
+
 def test_groups_joined_in_a_chain_become_one(folder: Path) -> None:
     for source, target in (("0.png", "a.bmp"), ("1.png", "a.png"), ("1.png", "b.bmp"), ("2.png", "b.png")):
         cv2.imwrite(str(folder / "Good" / target), cv2.imread(str(folder / "Good" / source)))
@@ -106,6 +128,12 @@ def test_roles_can_be_given(folder: Path) -> None:
         ("file,kind\ncrack/0.png,crack\n", "no column class or label; it has kind"),
         ("file,class\ncrack/0.png\n", "line 2 has 1 fields, the header 2"),
         ("file,class\ncrack/0.png,\n", "line 2 has no class"),
+        ("file,class\n\n\ncrack/0.png,crack\n\nGood/0.png,\n", "line 6 has no class"),
+        ("file,class\n\ncrack/0.png,crack,\n", "line 3 has 3 fields"),
+        ("file,class,split\n\ncrack/0.png,crack,x\n", "line 3: split must be"),
+        ("file,class,group,class\ncrack/0.png,crack,a,Good\n", "column 'class' stands twice"),
+        ("file,class\ncrack/./0.png,crack\ncrack/0.png,Good\n", "crack/0.png is listed twice"),
+        ("file,class\ncrack/0.png,crack\nGood/0.png,Go\x1b[2Jod\n", "control character"),
         (
             "file,class\ncrack/0.png,crack\nGood/9.png,Good\nGood/8.png,Good\n",
             "2 of 3 files do not exist, first Good/9.png",
@@ -127,6 +155,49 @@ def test_a_manifest_that_does_not_fit_is_one_clear_line(folder: Path, text: str,
     with pytest.raises(BadInput, match=message) as error:
         open_dataset(manifest(folder, text))
     assert "\n" not in str(error.value) and error.value.exit_code == 1
+
+
+def test_a_file_has_one_spelling(folder: Path) -> None:
+    assert open_dataset(manifest(folder, "file,class\ncrack/./0.png,crack\nGood//0.png,Good\n")).files == [
+        "crack/0.png",
+        "Good/0.png",
+    ]
+
+
+def test_a_wrong_role_is_named_plainly(folder: Path) -> None:
+    (folder / "labels.json").write_text('{"crack": "bad"}')
+    with pytest.raises(BadInput, match=r"labels\.json: class 'crack' must be good or defect, got 'bad'$"):
+        open_dataset(folder)
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read: file name too long"):
+        open_dataset(tmp_path / ("x" * 300))
+    (tmp_path / "manifest.csv").write_text(f"file,class\n{'x' * 300}.png,a\n")
+    with pytest.raises(BadInput, match="cannot be read: file name too long"):
+        open_dataset(tmp_path)
+
+
+def test_large_pictures_are_decoded_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most = [0], [0]
+
+    def slow(path: Path) -> np.ndarray:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        inside[0] -= 1
+        return np.zeros((16, 16, 3), np.uint8)
+
+    dataset = open_dataset(folder)
+    monkeypatch.setattr("toolkit.images.read_picture", slow)
+    monkeypatch.setattr("toolkit.images.os.cpu_count", lambda: 4)
+    for room, together in ((16 * 16, 1), (2 * 16 * 16 + 1, 2)):
+        most[0] = 0
+        monkeypatch.setattr("toolkit.images._ROOM", _Room(room))
+        load(dataset, SPEC, range(6))
+        assert most[0] <= together
+    monkeypatch.setattr("toolkit.images._ROOM", _Room(1))
+    assert load(dataset, SPEC, range(6)).shape == (6, 16, 16, 3), "one that is larger than the room gets all of it"
 
 
 def test_a_manifest_in_another_encoding_is_refused(folder: Path) -> None:
@@ -194,7 +265,7 @@ def spoil(path: Path) -> None:
 
 def test_damaged_images_are_counted_and_the_first_is_named(folder: Path) -> None:
     dataset = open_dataset(folder)
-    assert damaged(dataset) == []
+    assert len(set(pixel_digests(dataset))) == 6
     spoil(folder / "crack/1.png")
     with pytest.raises(BadInput, match=r"crack/1\.png: not a whole .* picture$"):
         load(dataset, SPEC, range(6))
@@ -203,10 +274,8 @@ def test_damaged_images_are_counted_and_the_first_is_named(folder: Path) -> None
         load(dataset, SPEC, range(6))
     with pytest.raises(BadInput, match="2 of 6 images cannot be read"):
         open_dataset(folder)
-    assert [problem.partition(":")[0].rpartition("set/")[2] for problem in damaged(dataset)] == [
-        "Good/2.png",
-        "crack/1.png",
-    ]
+    problems = [str(found) for found in pixel_digests(dataset) if isinstance(found, BadInput)]
+    assert [problem.partition(":")[0].rpartition("set/")[2] for problem in problems] == ["Good/2.png", "crack/1.png"]
 
 
 def test_the_digest_depends_on_content_class_and_group_and_not_on_the_order(folder: Path) -> None:

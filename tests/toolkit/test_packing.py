@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from device_agent.bundle import read_bundle, unpack
 from device_agent.contract.errors import BadInput, NotFound, ParityFailed, TrustFailed
 from device_agent.runtimes import logits, open_runtime
+from device_agent.runtimes.onnx import OnnxRuntime
 from profiles import registry
 from profiles.schema import DeviceProfile
-from toolkit import packing
 from toolkit.commands.inspect import inspect
 from toolkit.commands.pack import pack
 from toolkit.evaluation import read_evaluation
@@ -98,19 +98,41 @@ def test_what_is_missing_names_the_command(tiny_run: Run) -> None:
     assert not list(tiny_run.dir.glob("*.lineside"))
 
 
-def test_known_answers_that_prove_nothing_are_refused(
+def test_known_answers_are_those_of_the_conversion(
     tiny_run: Run, profile: DeviceProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "infer", lambda runtime, images: np.tile(np.float32([3, 1, 2]), (len(images), 1)))
-    with pytest.raises(ParityFailed, match="the same answer for every golden image"):
+    first = Path(pack_run(tiny_run, profile).path).read_bytes()
+    monkeypatch.setattr(OnnxRuntime, "invoke", lambda self, tensor: pytest.fail("nothing is to be computed"))
+    assert Path(pack_run(tiny_run, profile).path).read_bytes() == first
+
+
+def test_other_golden_images_than_at_the_conversion_are_refused(
+    tiny_run: Run, profile: DeviceProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_run(tiny_run, profile)
+    images = tiny_run.golden(8)
+    monkeypatch.setattr(Run, "golden", lambda self, count: images[::-1])
+    with pytest.raises(BadInput, match="no known answers for the images as they are now; convert again"):
         pack_run(tiny_run, profile)
 
 
-def test_a_damaged_model_file_stops_the_packing(tiny_run: Run, profile: DeviceProfile) -> None:
-    (tiny_run.artifact_dir("onnx-fp32") / "model.onnx").write_bytes(b"x")
-    with pytest.raises(BadInput, match=r"model\.onnx"):
-        pack_run(tiny_run, profile)
-    assert not list(tiny_run.dir.glob("*.lineside"))
+def test_what_verify_would_refuse_is_not_packed(tiny_run: Run, profile: DeviceProfile) -> None:
+    pack_run(tiny_run, profile)
+    model, record = (tiny_run.artifact_dir("onnx-fp32") / name for name in ("model.onnx", "artifact.json"))
+    kept = {path: path.read_bytes() for path in (model, record, tiny_run.model_path)}
+    failed = msgspec.json.decode(kept[record])
+    failed["parity"]["failures"] = ["mean error 3 of the spread, allowed 0.2"]
+    for path, content, said in (
+        (model, b"x", "is not the file that was converted"),
+        (model, (tiny_run.artifact_dir("onnx-int8") / "model.onnx").read_bytes(), "is not the file that was converted"),
+        (tiny_run.model_path, b"another Keras model", "was converted from another model"),
+        (record, msgspec.json.encode(failed), "mean error 3 of the spread"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ParityFailed, match=said):
+            pack_run(tiny_run, profile, tiny_run.dir / "second.lineside")
+        path.write_bytes(kept[path])
+    assert not (tiny_run.dir / "second.lineside").exists()
 
 
 def test_pack_and_inspect_as_commands(tiny_run: Run, tiny_profiles: Path) -> None:

@@ -46,6 +46,16 @@ def test_noise_gets_a_weaker_fit_than_a_clear_case() -> None:
     assert fit_probe([noise], labels, groups, seed=0).strength < fit_probe([features], labels, groups, seed=0).strength
 
 
+def test_a_rare_class_counts_as_much_as_a_frequent_one() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [1900, 100])
+    features = rng.normal(labels[:, None], 1.0, (2000, 1)).astype(np.float32)
+    probe = fit_probe([features], labels, np.arange(2000).astype(str), seed=0)
+    said = (features @ probe.kernel + probe.bias).argmax(axis=1)
+    assert said[labels == 0].mean() == pytest.approx(0.31, abs=0.06), "the border is half way between the classes"
+    assert said[labels == 1].mean() == pytest.approx(0.69, abs=0.1)
+
+
 def test_a_class_of_one_group_falls_back_to_a_fixed_strength() -> None:
     features, labels, groups = _features(3)
     groups = np.where(labels == 2, "one", groups)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -34,8 +35,9 @@ def test_golden_images_show_every_class_and_stay_the_same(tiny_run: Run) -> None
     assert np.ptp(means[:3]) > 60, "the first three are of three classes"
 
 
-def test_artifacts_are_those_with_a_record(tiny_run: Run) -> None:
+def test_artifacts_are_those_with_a_record_and_no_leftovers(tiny_run: Run) -> None:
     (tiny_run.dir / "artifacts" / "openvino-fp16").mkdir()
+    shutil.copytree(tiny_run.artifact_dir("onnx-fp32"), tiny_run.artifact_dir(".onnx-fp32.0123abcd.part.old"))
     assert tiny_run.artifacts() == ["onnx-fp32", "onnx-int8"]
 
 
@@ -77,12 +79,65 @@ def test_newer_minor_with_an_unknown_field_is_read(tiny_run: Run) -> None:
     assert open_run(tiny_run.dir).record.schema == "1.9"
 
 
-def test_image_gone_since_training(tiny_run: Run) -> None:
-    with (tiny_run.dir / "split.csv").open("a", newline="") as file:
-        csv.writer(file).writerow(["good/gone.png", "good", "x", "val"])
-    with pytest.raises(BadInput, match=r"1 images of the val split are gone, first good/gone\.png"):
-        tiny_run.rows("val")
-    assert len(tiny_run.rows("test")) == 30
+@pytest.fixture
+def own_run(tiny_run: Run, tmp_path: Path) -> Run:
+    """A run whose images may be changed."""
+    shutil.copytree(tiny_run.record.data, tmp_path / "images")
+    split_sha256 = hashlib.sha256((tiny_run.dir / "split.csv").read_bytes()).hexdigest()
+    record = msgspec.structs.replace(tiny_run.record, data=str(tmp_path / "images"), split_sha256=split_sha256)
+    write_record(tiny_run.dir, record)
+    return open_run(tiny_run.dir)
+
+
+def test_image_gone_since_training(own_run: Run) -> None:
+    (Path(own_run.record.data) / "manifest.csv").unlink()
+    (Path(own_run.record.data) / "good" / "5.png").unlink()
+    with pytest.raises(
+        BadInput, match=r"1 images of the run are gone, first good/5\.png; put them back, or train again"
+    ):
+        own_run.rows("val")
+
+
+def test_image_changed_since_training(own_run: Run) -> None:
+    images = Path(own_run.record.data)
+    (images / "good" / "5.png").write_bytes((images / "good" / "6.png").read_bytes())
+    with pytest.raises(
+        BadInput, match=r"were changed since the training; put them back, or .*lineside train .*--fresh"
+    ):
+        own_run.images("test")
+
+
+def test_class_changed_since_training(own_run: Run) -> None:
+    manifest = Path(own_run.record.data) / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("good/5.png,good", "good/5.png,dark"))
+    with pytest.raises(BadInput, match="were changed since the training"):
+        own_run.golden()
+
+
+def test_split_changed_since_training(own_run: Run) -> None:
+    path = own_run.dir / "split.csv"
+    path.write_text(path.read_text().replace(",train\n", ",val\n", 1))
+    with pytest.raises(BadInput, match=r"split\.csv: was changed since the training"):
+        own_run.rows("val")
+
+
+def test_images_added_since_training_are_left_out(own_run: Run) -> None:
+    images = Path(own_run.record.data)
+    (images / "good" / "new.png").write_bytes((images / "good" / "6.png").read_bytes())
+    with (images / "manifest.csv").open("a") as manifest:
+        manifest.write("good/new.png,good,new,val\n")
+    assert len(own_run.dataset()) == 120 and "good/new.png" not in own_run.dataset().files
+    assert len(own_run.rows("val")) == 60
+
+
+def test_groups_are_those_of_the_split(own_run: Run) -> None:
+    lines = (own_run.dir / "split.csv").read_text().splitlines()
+    text = "\n".join([lines[0], *(line.replace("good-0-", "good-joined-") for line in lines[1:])]) + "\n"
+    (own_run.dir / "split.csv").write_text(text)
+    record = msgspec.structs.replace(own_run.record, split_sha256=hashlib.sha256(text.encode()).hexdigest())
+    write_record(own_run.dir, record)
+    groups = open_run(own_run.dir).dataset().groups.tolist()
+    assert "good-joined-val" in groups and "good-0-val" not in groups
 
 
 def test_unknown_split(tiny_run: Run) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.contract.errors import BadInput
-from toolkit.images import Dataset, open_dataset
+from toolkit.images import Dataset, joined, open_dataset
 from toolkit.listing import SPLITS
 from toolkit.splits import folds, split
 
@@ -101,6 +101,26 @@ def test_a_manifests_split_that_leaks_or_lacks_a_class_is_refused() -> None:
     lacking = dataset([0, 0, 0, 1, 1, 1], list("abcdef"), ["train", "val", "test", "train", "val", "train"])
     with pytest.raises(BadInput, match="class 'b' has no image in the test split"):
         split(lacking, 0)
+
+
+def test_equal_pixels_on_two_sides_of_the_manifests_split_are_named() -> None:
+    given_split = ["train", "val", "test", "train", "val", "test"]
+    data = dataset([0, 0, 0, 1, 1, 1], list("abcdef"), given_split)
+    twins = joined(data, [b"1", b"2", b"3", b"4", b"1", b"5"])
+    with pytest.raises(BadInput, match=r"0\.png in train and 4\.png in val have equal pixels"):
+        split(twins, 0)
+    assert split(joined(data, [b"1", b"2", b"3", b"1", b"4", b"5"]), 0).tolist() == given_split
+
+
+def test_equal_pixels_stay_on_one_side_whatever_the_groups() -> None:
+    data = drawn([30, 30])
+    rng = np.random.default_rng(1)
+    pixels = [bytes([rng.integers(120)]) for _ in range(len(data))]
+    twins = joined(data, pixels)
+    for seed in range(5):
+        sides = split(twins, seed)
+        side_of = dict(zip(pixels, sides.tolist(), strict=True))
+        assert [side_of[each] for each in pixels] == sides.tolist()
 
 
 def test_folds_hold_every_image_once_and_no_group_twice() -> None:

@@ -129,6 +129,29 @@ def test_an_interruption_leaves_nothing_new_and_the_old_untouched(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["set"] and bytes_of(tmp_path / "set") == before
 
 
+def test_what_a_killed_drawing_left_beside_the_folder_is_cleared(tmp_path: Path) -> None:
+    synthesize(tmp_path / "set", SMALL)
+    for name in (".set.0123abcd.part", ".set.0123abcd.part.old", ".set.mine.part", ".other.0123abcd.part"):
+        (tmp_path / name / "good").mkdir(parents=True)
+    with pytest.raises(BadInput, match="not empty"):
+        synthesize(tmp_path / "set", SMALL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.0123abcd.part", ".set.mine.part", "set"]
+
+
+def test_a_set_that_a_killed_drawing_had_moved_aside_is_put_back(tmp_path: Path) -> None:
+    synthesize(tmp_path / "set", SMALL)
+    before = bytes_of(tmp_path / "set")
+    (tmp_path / "set").rename(tmp_path / ".set.0123abcd.part.old")
+    with pytest.raises(BadInput, match="not empty"):
+        synthesize(tmp_path / "set", SMALL)
+    assert bytes_of(tmp_path / "set") == before
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read: file name too long"):
+        synthesize(tmp_path / ("x" * 300), SMALL)
+
+
 def test_progress_ends_at_the_number_of_images(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     synthesize(tmp_path / "set", SMALL, progress=lambda done, total: calls.append((done, total)))
@@ -154,8 +177,40 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert lineside("data", "check", str(out)) == 1
     shown = capsys.readouterr()
     assert victim.name in shown.out and "1 problem found" in shown.err and "45 groups" in shown.out
+    for seed in ("-1", "99999999999"):
+        assert lineside("data", "check", str(out), "--seed", seed) == 2
+        assert "is not in the range" in capsys.readouterr().err
     assert lineside("data", "check", str(tmp_path / "gone")) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_files_that_are_passed_over_are_counted_by_place_and_suffix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "set"
+    synthesize(out, SMALL)
+    assert lineside("data", "check", str(out)) == 0 and "passed over" not in capsys.readouterr().out
+    (out / "good" / "deep").mkdir()
+    for name in ("good/a.gif", "good/deep/b.gif", "good/late.png", "loose.png", "pit/Thumbs", ".hidden.gif"):
+        (out / name).write_bytes(b"")
+    assert lineside("data", "check", str(out)) == 0
+    assert "5 files passed over: 1 *.png, 2 good/*.gif, 1 good/*.png, 1 pit/*" in capsys.readouterr().out
+    assert lineside("data", "check", str(out), "--json") == 0
+    found = json.loads(capsys.readouterr().out)["passed_over"]
+    assert found == {"*.png": 1, "good/*.gif": 2, "good/*.png": 1, "pit/*": 1}
+
+
+def test_equal_pixels_of_two_classes_are_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "set"
+    synthesize(out, SMALL)
+    (out / "manifest.csv").unlink()
+    first = min((out / "good").iterdir())
+    (out / "pit" / "zz.png").write_bytes(first.read_bytes())
+    (out / "good" / "zz.png").write_bytes(first.read_bytes())
+    assert lineside("data", "check", str(out)) == 1
+    shown = capsys.readouterr()
+    assert "1 problem found" in shown.err
+    assert f"good/{first.name} and pit/zz.png have equal pixels and two classes: 'good' and 'pit'" in shown.out
 
 
 @pytest.mark.parametrize("command", [[], ["synth"], ["check"]])

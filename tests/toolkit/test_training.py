@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from device_agent.contract.errors import BadInput
+from device_agent.contract.errors import BadInput, NotWritable
 from toolkit.checkpoint import Epoch, load_checkpoint
 from toolkit.epochs import Unwatched
 from toolkit.images import Dataset, open_dataset
 from toolkit.models import Architecture, predict
+from toolkit.paths import locked
 from toolkit.recipe import Recipe
 from toolkit.runs import open_run
 from toolkit.training import TrainingResult, train
@@ -46,6 +47,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def _train(data: Dataset, out: Path, recipe: Recipe = RECIPE, **options: object) -> TrainingResult:
     assert data.splits is not None
     return train(data, data.splits, out, recipe, **options)  # type: ignore[arg-type]
+
+
+def _junk(folder: Path) -> Recipe:
+    """A recipe whose weights, folder/junk.h5, are none."""
+    (folder / "junk.h5").write_bytes(b"no weights")
+    return msgspec.structs.replace(RECIPE, weights="junk.h5")
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +129,84 @@ def test_another_training_in_the_folder_is_named(data: Dataset, whole: Path) -> 
 def test_fresh_starts_over_and_takes_the_old_artifacts_away(data: Dataset, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    (out / "artifacts" / "litert-int8").mkdir(parents=True)
-    (out / ".model.keras.1234.part").write_text("left behind")
-    result = _train(data, out, msgspec.structs.replace(RECIPE, epochs=1), fresh=True)
+    for name in ("artifacts", "evaluation", "benchmark"):
+        (out / name / "litert-int8").mkdir(parents=True)
+    (out / ".model.keras.0123abcd.part").write_text("left behind")
+    (out / "notes.txt").write_text("mine")
+    result = _train(data, out, msgspec.structs.replace(RECIPE, epochs=1, flips="none"), fresh=True)
     assert result.epochs == 1 and not result.already_trained
-    assert not (out / "artifacts").exists() and not list(out.glob(".*"))
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()} | {"notes.txt"}
+    assert open_run(out).record.recipe["flips"] == "none"
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_folders_of_ones_own_that_are_called_like_those_of_a_run_are_kept(
+    data: Dataset, tmp_path: Path, fresh: bool
+) -> None:
+    for name in ("artifacts", "evaluation", "checkpoint"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("mine")
+    with pytest.raises(BadInput, match="is not empty and holds no run"):
+        _train(data, tmp_path, fresh=fresh)
+    assert len(list(tmp_path.rglob("thesis.txt"))) == 3
+
+
+def test_another_split_is_another_training(data: Dataset, whole: Path) -> None:
+    assert data.splits is not None
+    split = data.splits.copy()
+    split[[0, 3]] = split[[3, 0]]
+    with pytest.raises(BadInput, match=r"split was table \w+ and is table \w+; name another folder, or --fresh"):
+        train(data, split, whole, RECIPE)
+
+
+def test_a_run_whose_model_is_gone_is_not_trained_already(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "model.keras").unlink()
+    with pytest.raises(BadInput, match=r"its model\.keras is gone; train again with --fresh"):
+        _train(data, tmp_path / "run")
+
+
+def test_a_fresh_start_that_fails_leaves_the_old_run(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(BadInput, match=r"junk\.h5: "):
+        _train(data, out, _junk(tmp_path), weights=str(tmp_path / "junk.h5"), fresh=True)
+    with pytest.raises(KeyboardInterrupt):
+        _train(data, out, fresh=True, watch=_Interrupt(1))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_damaged_record_needs_fresh_and_a_folder_without_anything_else(
+    data: Dataset, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "run.json").write_text("{")
+    with pytest.raises(BadInput, match=r"run\.json"):
+        _train(data, out)
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"run\.json"):
+        _train(data, out, fresh=True)
+    (out / "thesis.txt").unlink()
+    with pytest.raises(BadInput, match=r"junk\.h5: "):
+        _train(data, out, _junk(tmp_path), weights=str(tmp_path / "junk.h5"), fresh=True)
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(data: Dataset, tmp_path: Path) -> None:
+    with locked(tmp_path / "run", "busy"), pytest.raises(BadInput, match="another training is under way"):
+        _train(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_that_cannot_be_written_are_one_line(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInput, match="cannot be read: file name too long"):
+        _train(data, tmp_path / ("x" * 300))
+    monkeypatch.setattr("toolkit.training.os.access", lambda path, mode: False)
+    with pytest.raises(NotWritable, match="run: cannot be written: permission denied"):
+        _train(data, tmp_path / "run")
 
 
 def test_a_folder_that_is_no_run_is_left_alone(data: Dataset, tmp_path: Path) -> None:
@@ -142,6 +222,7 @@ def test_divergence_is_one_sentence(data: Dataset, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("toolkit.epochs.class_weights", lambda labels, classes: np.full(classes, np.nan, np.float32))
     with pytest.raises(BadInput, match=r"diverged in epoch 1: the loss is nan; try a --lr under 0\.003"):
         _train(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "without a checkpoint there is no run"
 
 
 def test_a_class_missing_in_a_split(data: Dataset, tmp_path: Path) -> None:

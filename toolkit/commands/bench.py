@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +18,28 @@ if TYPE_CHECKING:
     from toolkit.runs import Run
 
 
+class Milliseconds(click.FloatRange):
+    """A range of real numbers: nan, which is under no limit and over none, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
 @click.command("bench")
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--for", "profile_id", metavar="PROFILE", help="Show the budgets of this profile beside.")
 @click.option("--artifact", "names", multiple=True, help="Only this one, such as litert-int8; can be repeated.")
 @click.option("--quick", is_flag=True, help="Measure each for 1 s instead of 10.")
 @click.option("--threads", type=click.IntRange(1, 64), help="[default: those of the profile, else 1]")
-@click.option("--max-p50-ms", type=float, help="End with exit code 3 if an artifact's p50 is over this.")
+@click.option(
+    "--max-p50-ms",
+    type=Milliseconds(min=0, min_open=True),
+    help="End with exit code 3 if an artifact's p50 is over this.",
+)
 @profiles_option
 @json_option
 def bench(
@@ -84,7 +100,6 @@ def _judge(reports: dict[str, BenchmarkReport], profile: DeviceProfile | None, m
 def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile | None) -> None:
     from rich.table import Table
 
-    from toolkit.evaluation import read_evaluation
     from toolkit.terminal import print_tables
 
     device = next(iter(reports.values())).device
@@ -94,7 +109,6 @@ def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile
     for column in columns:
         table.add_column(column, justify="right")
     for name, report in reports.items():
-        evaluation = read_evaluation(run, name)
         table.add_row(
             name if report.valid else f"{name} (disturbed)",
             f"{report.p50_ms:.3f}",
@@ -104,7 +118,7 @@ def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile
             _figure(report.load_ms, 0),
             _figure(report.rss_peak_mib, 0),
             f"{report.size_mib:.2f}",
-            _figure(evaluation.accuracy if evaluation else None, 3),
+            _figure(_accuracy(run, name), 3),
         )
     if profile is not None:
         budgets = profile.run
@@ -117,6 +131,15 @@ def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile
     for name, report in reports.items():
         for flag in report.flags:
             click.echo(f"{name}: {flag}", err=True)
+
+
+def _accuracy(run: Run, name: str) -> float | None:
+    """Accuracy on validation, if these very files were evaluated."""
+    from toolkit.artifacts import open_artifact
+    from toolkit.evaluation import read_evaluation
+
+    evaluation = read_evaluation(run, name)
+    return evaluation.accuracy if evaluation and evaluation.artifact_sha256 == open_artifact(run, name).sha256 else None
 
 
 def _figure(value: float | None, digits: int) -> str:

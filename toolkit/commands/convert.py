@@ -40,8 +40,10 @@ def convert(
 
     Each artifact is run on the validation images by the runtime that the device will use, and is kept only if it
     agrees with Keras: macro-F1 within 0.3 points for fp32 and fp16, 1.5 points for int8, as far as the number of
-    images can tell. One that does not is not kept, and the exit code is 4. AGREES is the share of images that get the
-    same class as from Keras, ERROR the mean and largest difference of the logits as a share of their spread.
+    images can tell. One that does not is not kept, and the exit code is 4. With fewer than 200 validation images the
+    logits are judged on training images too; a line with still fewer ends in "not proved". AGREES is the share of
+    images that get the same class as from Keras, ERROR the mean and largest difference of the logits as a share of
+    their spread.
 
     \b
     Example: lineside convert runs/steel --for raspberry-pi-4 --for intel-n100
@@ -89,5 +91,5 @@ def _print_table(done: list[Conversion]) -> None:
         click.echo(
             f"{each.name:<14} {each.artifact.size_bytes / 1024:>7.0f} {parity.agreement:>8.1%}"
             f" {parity.mean_error:>8.1g} {parity.max_error:>8.1g}"
-            f" {parity.macro_f1:>9.4f} {parity.keras_macro_f1:>7.4f} {seconds:>8}"
+            f" {parity.macro_f1:>9.4f} {parity.keras_macro_f1:>7.4f} {seconds:>8}  {parity.doubt}".rstrip()
         )

@@ -77,12 +77,18 @@ def synth(
 
 @data.command("check")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, help="Seed of the split, as for lineside train.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the split, as --split-seed of lineside train.",
+)
 @json_option
 def check(folder: Path, seed: int, as_json: bool) -> None:
-    """Read every image of a data set; show its classes, groups and split, and what is wrong with it.
+    """Read every image of a data set; show its classes, groups and split, what was passed over, and what is wrong.
 
-    Ends with exit code 1 when an image cannot be read or the images cannot be split.
+    Ends with exit code 1 when an image cannot be read, equal images are of two classes, or the images cannot be split.
 
     \b
     Example: lineside data check data/steel
@@ -114,5 +120,9 @@ def _print_survey(result: Survey) -> None:
     for row in result.classes:
         sides = " ".join(f"{row.splits.get(name, 0):6}" for name in ("train", "val", "test"))
         click.echo(f"  {row.name:{width}}  {row.role:6} {row.images:7} {row.groups:7} {sides}")
+    if result.passed_over:
+        places = ", ".join(f"{count} {place}" for place, count in result.passed_over.items())
+        count = sum(result.passed_over.values())
+        click.echo(f"  {count} file{'s' * (count > 1)} passed over: {places}")
     for problem in result.problems:
         click.echo(f"  problem: {problem}")

@@ -21,7 +21,8 @@ from toolkit.commands.profiles import profiles_option
 def pack(run_dir: Path, profile_id: str, out: Path | None, profiles_dir: Path | None, as_json: bool) -> None:
     """Pack the converted artifacts of RUN, known answers, baseline and lineage into one file.
 
-    The same run gives the same bytes. Artifacts that were not evaluated yet are.
+    Artifacts that were not evaluated yet are; from then on the same run gives the same bytes. One that is not the file
+    that passed its gate is refused.
 
     \b
     Example: lineside pack runs/steel --for raspberry-pi-4

@@ -27,7 +27,16 @@ FAMILIES = ["mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large"]
 @click.option("--batch", default=32, show_default=True, help="Images in a step.")
 @click.option("--lr", type=float, help="Peak learning rate; default 3e-3 from scratch, 3e-5 with --weights.")
 @click.option("--patience", type=int, help="Stop after so many epochs without gain on validation; default 10.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the split, the weights and the order.")
+@click.option(
+    "--flips",
+    type=click.Choice(["none", "left-right", "up-down", "both"]),
+    default="both",
+    show_default=True,
+    help="Mirror images in training. Turn off an axis along which a mirrored part would be another class: left and "
+    "right parts, letters, a direction of grain.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the weights and the order.")
+@click.option("--split-seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the split; default that of --seed.")
 @click.option(
     "--prevalence", metavar="CLASS=SHARE,...", help="Share of classes on the line; the rest is spread evenly."
 )
@@ -46,7 +55,9 @@ def train(
     batch: int,
     lr: float | None,
     patience: int | None,
+    flips: str,
     seed: int,
+    split_seed: int | None,
     prevalence: str | None,
     minimalistic: bool,
     activation: str | None,
@@ -77,11 +88,20 @@ def train(
         minimalistic=minimalistic,
         activation=activation,  # type: ignore[arg-type]
     )
-    recipe = make_recipe(architecture, weights=weights, epochs=epochs, batch=batch, lr=lr, patience=patience, seed=seed)
+    recipe = make_recipe(
+        architecture,
+        weights=weights,
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        patience=patience,
+        flips=flips,  # type: ignore[arg-type]
+        seed=seed,
+    )
     with progress_bar("reading") as progress:
         dataset = open_dataset(data, progress=progress)
     shares = parse_prevalence(prevalence, dataset.names) if prevalence else None
-    sides = split(dataset, seed)
+    sides = split(dataset, seed if split_seed is None else split_seed)
     with TrainingBar() as bar:
         result = run_training(dataset, sides, out, recipe, weights=weights, prevalence=shares, fresh=fresh, watch=bar)
     if as_json:

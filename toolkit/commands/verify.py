@@ -34,7 +34,8 @@ def verify(run: Path, as_json: bool) -> None:
                 if each.parity
                 else ""
             )
-            click.echo(f"{each.name:<14} {'good' if each.passed else 'FAILED':<6} {agrees}".rstrip())
+            doubt = f"; {each.parity.doubt}" if each.parity and each.parity.doubt else ""
+            click.echo(f"{each.name:<14} {'good' if each.passed else 'FAILED':<6} {agrees}{doubt}".rstrip())
     failed = [str(each.reason) for each in found if not each.passed]
     if failed:
         raise ParityFailed("; ".join(failed))

@@ -17,6 +17,15 @@ WRONG = [
     "mqtt://h:x",
     "mqtt://h?x=1",
     "mqtt://[",
+    "mqtt://h:0",
+    "mqtt://:secret@h",
+    "mqtt://h#part",
+    "mqtt://a..b",
+    f"mqtt://{'a' * 64}",
+    "mqtt://a b",
+    "mqtt://a%00b\0",
+    "mqtt://\udcff",
+    "mqtt://\udcff:x@h",
 ]
 
 

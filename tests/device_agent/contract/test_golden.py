@@ -221,6 +221,7 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     ),
 }
 DOCUMENTS["Alert-paged"] = msgspec.structs.replace(DOCUMENTS["Alert"], paged_ms=WALL_MS + 30_000)
+DOCUMENTS["Alert-product"] = msgspec.structs.replace(DOCUMENTS["Alert-paged"], product="housing")
 
 
 def document_bytes(document: msgspec.Struct) -> bytes:

@@ -169,6 +169,47 @@ def test_every_frame_of_a_source_that_waits_arrives(begin: Callable[..., Capture
             capture.next(0.1)
 
 
+def test_the_address_of_a_source_is_no_argument_that_others_can_read(begin: Callable[..., Capture]) -> None:
+    capture = begin("synthetic:frames=25,seed=104729")
+    next_frame(capture)
+    assert capture._child is not None
+    assert "104729" not in " ".join(map(str, capture._child.process.args))  # type: ignore[arg-type]
+
+
+def test_a_folder_whose_name_is_no_utf8_works(begin: Callable[..., Capture], tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2", reason="package: opencv-python-headless not installed")
+    folder = tmp_path / os.fsdecode(b"shots-\xff")
+    folder.mkdir()
+    (folder / "a.png").write_bytes(bytes(cv2.imencode(".png", image(9))[1]))
+    assert (next_frame(begin(f"folder:{folder}")).image == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("camera:99999999999999999999", "must be a number from 0 to 9999"),
+        (os.fsdecode(b"folder:/no/such/\xff"), r"\\udcff is no folder"),
+        ("folder:/no/such\nfolder" + "x" * 5000, "source folder: /no/such folderx"),
+    ],
+)
+def test_what_no_retry_can_mend_ends_the_capture(
+    begin: Callable[..., Capture], heard: list[tuple[str, str]], source: str, said: str
+) -> None:
+    with pytest.raises(LinesideError, match=said) as ended:
+        next_frame(begin(source))
+    assert heard == [] and "\n" not in str(ended.value)
+
+
+def test_an_error_of_the_capture_process_ends_the_capture(
+    begin: Callable[..., Capture], heard: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cv2.py").write_text("1 / 0")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(LinesideError, match="by an error in this program: ZeroDivisionError: division by zero"):
+        next_frame(begin("camera:0"))
+    assert heard == []
+
+
 def test_a_source_that_cannot_be_opened_says_why(begin: Callable[..., Capture], tmp_path: Path) -> None:
     capture = begin(f"folder:{tmp_path}")
     with pytest.raises(LinesideError, match="holds no images"):

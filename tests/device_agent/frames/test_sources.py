@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from device_agent.contract.errors import BadInput, LinesideError
+from device_agent.contract.errors import BadInput, LinesideError, Unreachable
 from device_agent.frames import Frame, FrameSource, SourceEnded, open_source, parse_source
+from device_agent.frames.camera import Camera
 
 cv2 = pytest.importorskip("cv2", reason="package: opencv-python-headless not installed")
 MakeFolder = Callable[..., Path]
@@ -88,6 +90,9 @@ def test_addresses_that_are_none(text: str) -> None:
         ("synthetic:seed=abc", "int"),
         ("synthetic:product=9", "<"),
         ("camera:front", "must be a number"),
+        ("synthetic:fps=1e-310", "fps"),
+        ("synthetic:fps=nan", "fps"),
+        ("synthetic:dirt_at=inf", "dirt_at"),
         ("folder:/no/such/folder", "is no folder"),
         ("video:/no/such/file.mp4", "is no file"),
     ],
@@ -190,6 +195,15 @@ def test_a_drawn_part_that_stays_is_photographed_anew() -> None:
     frames = read_all(opened("synthetic:hold=2,frames=6"))
     assert [frame.part for frame in frames] == [0, 0, 1, 1, 2, 2]
     assert not (frames[0].image == frames[1].image).all()
+
+
+def test_a_camera_that_gives_garbage_is_worth_another_attempt() -> None:
+    camera = object.__new__(Camera)
+    camera._cv2, camera._name, camera._clock, camera._stamp = cv2, "camera 0", lambda: 0, 0
+    for garbage in (np.zeros((0, 0, 3), np.uint8), np.zeros((4, 4, 2), np.uint8), None):
+        camera._capture = SimpleNamespace(read=lambda garbage=garbage: (True, garbage))
+        with pytest.raises(Unreachable, match="camera 0 gives a frame that is no picture"):
+            camera.read()
 
 
 def write_video(path: Path, count: int) -> None:

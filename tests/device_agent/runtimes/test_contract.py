@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_agent.contract.errors import BadInput, MissingPackage, NotFound
+from device_agent.contract.errors import BadInput, LinesideError, MissingPackage, NotFound
 from device_agent.contract.manifest import InputSpec
 from device_agent.runtimes import RUNTIMES, logits, open_runtime
 
@@ -82,6 +82,28 @@ def test_int8_model_is_encoded_and_dequantized(images: np.ndarray) -> None:
     rows = np.array([logits(runtime, image) for image in images])
     assert len(np.unique(rows)) > 10
     np.testing.assert_allclose(rows, expected(images), atol=0.08)
+
+
+def test_a_failed_inference_is_one_sentence_and_no_foreign_exception(name: str, images: np.ndarray) -> None:
+    runtime = open_runtime(name, MODELS / FILES[name], SPEC)
+    tensor = runtime.encode(images[0])
+    with pytest.raises(LinesideError, match=f"{name} failed in an inference: ") as failed:
+        runtime.invoke(np.full(tensor.shape, "x"))
+    assert "\n" not in str(failed.value)
+    logits(runtime, images[0])
+    runtime.close()
+    if name != "fake":
+        with pytest.raises(LinesideError, match=f"{name} failed in an inference: "):
+            runtime.invoke(tensor)
+
+
+def test_a_plugin_that_cannot_load_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise OSError("libedgetpu.so.1: no such file\n  at dlopen")
+
+    monkeypatch.setattr(RUNTIMES, "load", lambda _: load)
+    with pytest.raises(BadInput, match=r"m\.tflite: edgetpu cannot load it: libedgetpu\.so\.1: no such file$"):
+        open_runtime("edgetpu", Path("m.tflite"), SPEC)
 
 
 def test_image_of_another_size_is_refused(name: str) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from device_agent.contract.errors import BadInput, LinesideError
 from toolkit.commands.train import parse_prevalence, train
+from toolkit.images import open_dataset
+from toolkit.recipe import Recipe
+from toolkit.splits import split
+from toolkit.synth import SynthRecipe, synthesize
 
 
 def test_help_ends_with_an_example_and_needs_no_framework() -> None:
@@ -56,3 +61,22 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path: Path, options: list[str
     with pytest.raises(LinesideError, match=message):
         raise result.exception
     assert "\n" not in str(result.exception) and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "seed"), [([], 0), (["--seed", "3"], 3), (["--seed", "3", "--split-seed", "5"], 5)]
+)
+def test_the_split_has_a_seed_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], seed: int
+) -> None:
+    synthesize(tmp_path / "set", SynthRecipe(images=60, size=32, photos_per_part=1))
+    seen: dict[str, object] = {}
+
+    def stop(dataset: object, split: object, out: Path, recipe: Recipe, **rest: object) -> None:
+        seen.update(split=split, flips=recipe.flips)
+        raise BadInput("enough")
+
+    monkeypatch.setattr("toolkit.training.train", stop)
+    arguments = [str(tmp_path / "set"), "--out", str(tmp_path / "run"), "--flips", "up-down", *options]
+    assert isinstance(CliRunner().invoke(train, arguments).exception, BadInput)
+    assert np.array_equal(seen["split"], split(open_dataset(tmp_path / "set"), seed)) and seen["flips"] == "up-down"

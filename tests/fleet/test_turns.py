@@ -1,0 +1,144 @@
+"""Turns of the monitor without a broker: what one bad message, a failing store or a clock that is set may do."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from device_agent.contract import topics
+from device_agent.contract.codec import encode
+from device_agent.contract.errors import NotWritable
+from fleet.detector_fleet import Settings
+from fleet.inbox import Message
+from fleet.ingest import Ingest
+from fleet.quarantine import read_quarantine
+from fleet.registry import Registry
+from fleet.schema import REPORT
+from fleet.service import Monitor
+
+START_MS = 1_760_000_000_000
+
+
+class SilentLink:
+    """A connection that only holds what came and what was said."""
+
+    def __init__(self) -> None:
+        self.messages, self.acks, self.retained = deque(), [], []
+        self.arrived, self.connections, self.connected = threading.Event(), 0, True
+
+    def mend(self) -> None:
+        pass
+
+    def acknowledge(self, device, payload) -> None:
+        self.acks.append((device, payload))
+
+    def retain(self, topic, payload) -> None:
+        self.retained.append(topic)
+
+
+class Desk:
+    """A monitor with clocks that a test sets."""
+
+    def __init__(self, engine) -> None:
+        self.wall_ms, self.monotonic_ms, self.said = START_MS, 0, []
+        self.link, self.ingest = SilentLink(), Ingest(engine, Settings(interval_ms=1000))
+        self.monitor = Monitor(
+            engine,
+            self.ingest,
+            self.link,
+            announce=lambda change: None,
+            say=self.said.append,
+            clock_ms=lambda: self.wall_ms,
+            monotonic_ms=lambda: self.monotonic_ms,
+        )
+
+    def turn(self, *messages):
+        self.link.messages.extend(messages)
+        return self.monitor.turn()
+
+
+def stored(engine):
+    with engine.connect() as tx:
+        return tx.execute(select(REPORT.c.device, REPORT.c.sequence).order_by(REPORT.c.device)).all()
+
+
+@pytest.mark.parametrize("error", [OverflowError("too large"), UnicodeEncodeError("utf-8", "x", 0, 1, "surrogate")])
+def test_one_message_that_nothing_foresaw_is_set_aside_alone(plant, monkeypatch, error):
+    engine, good, evil = plant.open(), plant.speaker("good-1"), plant.speaker("evil-1")
+    hear = Registry.hear_report
+
+    def stumble(self, entry):
+        if entry.device == "evil-1" and entry.report.sequence == 2:
+            raise error
+        return hear(self, entry)
+
+    monkeypatch.setattr(Registry, "hear_report", stumble)
+    desk = Desk(engine)
+    batch = [evil.report() for _ in range(3)]
+    outcome = desk.turn(good.message(good.report()), evil.backfill(batch, START_MS), good.message(good.report()))
+    assert stored(engine) == [("evil-1", 1), ("evil-1", 3), ("good-1", 1), ("good-1", 2)]
+    assert (outcome.stored, outcome.rejected) == (4, 1)
+    assert outcome.acks[-1] == ("good-1", good.epoch, 2) and ("evil-1", evil.epoch, 3) in outcome.acks
+    with engine.connect() as tx:
+        (kept,) = read_quarantine(tx)
+    assert kept.device == "evil-1" and kept.reason.startswith(type(error).__name__)
+    assert len([line for line in desk.said if "set aside" in line]) == 1
+    assert desk.ingest.fleet.readings["good-1"].windows == 2
+
+
+def test_a_failure_that_no_message_causes_is_raised(plant, monkeypatch):
+    desk = Desk(plant.open())
+    monkeypatch.setattr("fleet.ingest.pending", lambda tx: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        desk.turn()
+
+
+def test_a_store_that_fails_after_a_connect_stops_nothing(plant, monkeypatch):
+    speaker, desk = plant.speaker("press-1"), Desk(plant.open())
+    desk.link.connections = 1
+    with monkeypatch.context() as broken:
+        broken.setattr("fleet.service.read_alerts", lambda *_, **__: (_ for _ in ()).throw(NotWritable("disk full")))
+        assert desk.turn(speaker.message(speaker.report())) is None
+        assert desk.turn() is None
+    assert len(desk.said) == 1 and "disk full; nothing is acknowledged, trying again" in desk.said[0]
+    assert desk.turn().stored == 1 and desk.said[1:] == ["the store can be written again"]
+
+
+@pytest.mark.parametrize("set_by_ms", [60_000, START_MS - 5_000])
+def test_a_clock_that_is_set_is_said_once_and_what_waited_came_now(plant, set_by_ms):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    desk = Desk(engine)
+    desk.wall_ms -= set_by_ms
+    desk.turn()
+    desk.said.clear()
+    desk.monotonic_ms += 1000
+    desk.wall_ms += 1000
+    early = speaker.message(speaker.report())._replace(received_ms=desk.wall_ms)
+    desk.turn(early)
+    assert desk.said == []
+    waiting = speaker.message(speaker.report())._replace(received_ms=desk.wall_ms)
+    desk.wall_ms += set_by_ms
+    desk.turn(waiting)
+    desk.turn()
+    assert len(desk.said) == 1 and "the clock of this machine was set by" in desk.said[0]
+    with engine.connect() as tx:
+        assert tx.scalars(select(REPORT.c.at_ms).order_by(REPORT.c.sequence)).all() == [
+            early.received_ms,
+            START_MS + 1000,
+        ]
+
+
+def test_topics_of_alerts_hold_nothing_that_mqtt_forbids():
+    site = "a\0b\nc/+#\ud800\ufffe\U0001ffffd"
+    assert topics.alert(site, "1") == "lineside/1/fleet/alert/a_b_c______d/1"
+
+
+def test_a_birth_with_a_control_character_stops_nothing(plant):
+    speaker, desk = plant.speaker("press-1"), Desk(plant.open(models=False))
+    birth = encode(msgspec.structs.replace(speaker.birth(), agent="XX"), encoding="json").replace(b"XX", b"\\ud800")
+    outcome = desk.turn(Message(topics.up("press-1", "birth"), birth, 0), speaker.message(speaker.report()))
+    assert (outcome.stored, outcome.rejected) == (1, 1)
