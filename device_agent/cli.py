@@ -82,8 +82,8 @@ def run(**options: Any) -> int:
     """Serve until a signal, the end of the source, or --frames.
 
     A broker that is absent stops nothing: reports wait in the spool of --state. SIGTERM ends with exit code 0, Ctrl-C
-    with 130; both put the open interval into the spool first. Exit code 4: no artifact of the bundle gives its golden
-    answers.
+    with 130; both put the open interval into the spool first. Exit code 1: reports could not be stored; 4: no artifact
+    of the bundle gives its golden answers.
 
     \b
     Example: lineside-agent run --bundle steel.lineside --source synthetic:fps=10 --device press-1 --frames 50

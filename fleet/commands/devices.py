@@ -51,6 +51,7 @@ def list_devices(store: str, as_json: bool) -> None:
     """
     from fleet.registry import read_devices
     from fleet.store import open_store
+    from fleet.wording import printable
 
     with open_store(store).connect() as tx:
         found = read_devices(tx)
@@ -58,4 +59,5 @@ def list_devices(store: str, as_json: bool) -> None:
         print_json([{"device": d.device, "site": d.site, "line": d.line, "product": d.product} for d in found])
         return
     for device in found:
-        click.echo(f"{device.device:32} {device.site:20} {device.line:20} {device.product}".rstrip())
+        line = f"{device.device:32} {device.site:20} {device.line:20} {device.product}"
+        click.echo(printable(line.rstrip()))
