@@ -6,6 +6,7 @@ The plugins are loaded by path: `tests` is no package, and a folder of it on sys
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         path = Path(__file__).with_name("tests") / f"{name}.py"
         if path.exists():
             pluginmanager.register(load(f"lineside_{name}", path), f"lineside-{name}")
+
+
+def pytest_configure() -> None:
+    """A job that runs in the background ignores Ctrl-C, and so would every program that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def load(name: str, path: Path) -> ModuleType:

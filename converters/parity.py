@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -81,14 +82,18 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def doubt(self) -> str:
-        """ "not proved (18 images)" where there were too few, else empty."""
-        return "" if self.proved else f"not proved ({self.images} images)"
+        """ "not proved: 18 of 200 images, macro-F1 0.4 points below Keras" where there were too few, else empty."""
+        drop = 100 * (self.keras_macro_f1 - self.macro_f1)
+        side = "below" if drop >= 0 else "above"
+        few = f"not proved: {self.images} of {EVIDENCE} images, macro-F1 {abs(drop):.1f} points {side} Keras"
+        return "" if self.proved else few
 
 
-def check_spread(reference: Logits) -> float:
+def check_spread(reference: Logits, names: Sequence[str] | None = None) -> float:
     """Standard deviation of Keras' logits, each image's mean taken off.
 
-    An untrained network gives one answer for everything, and then every artifact agrees with it.
+    An untrained network gives one answer for everything, and then every artifact agrees with it. `names` are those of
+    the classes, for the error.
 
     Raises:
         ParityFailed: the logits hardly differ between images, or one class is predicted for all.
@@ -96,11 +101,14 @@ def check_spread(reference: Logits) -> float:
     centred = _centre(reference)
     between = float(centred.std(axis=0).mean())
     predicted = len(np.unique(reference.argmax(axis=1)))
-    if not np.isfinite(reference).all() or between < 1e-3 or predicted < 2:
-        raise ParityFailed(
-            f"outputs do not spread ({predicted} predicted class(es), logits vary by {between:.2g} over "
-            f"{len(reference)} images): parity would prove nothing; train the model first"
-        )
+    proves = f"for all {len(reference)} images, so that parity would prove nothing"
+    if not np.isfinite(reference).all():
+        raise ParityFailed("the model's outputs are not finite; train it again")
+    if between < 1e-3:
+        raise ParityFailed(f"the model's outputs are the same {proves}; train it first")
+    if predicted < 2:
+        name = f"class {reference[0].argmax()}" if names is None else repr(names[reference[0].argmax()])
+        raise ParityFailed(f"the model predicts {name} {proves}; train longer or with --weights")
     return float(centred.std())
 
 

@@ -18,6 +18,7 @@ from device_agent.rungs import Rungs, Serving
 
 WAKE_S = 0.25
 SELF_TEST_S = 3600.0
+MOST_FAILED = 3  # frames in a row without an answer before another artifact is tried
 
 
 class Frames(Protocol):
@@ -80,10 +81,11 @@ class Loop:
         self._end_ns = schedule.end_after(now_ns)
         self._test_ns = now_ns + self._self_test_ns
         self._offset_ms: int | None = None
+        self._told_failed = False
         self._serve(serving, now_ns)
 
     def _serve(self, serving: Serving, now_ns: int) -> None:
-        self._serving = serving
+        self._serving, self._failed = serving, 0
         model, classes = serving.artifact.model_id, len(self._labels)
         self._recorder = Recorder(model, classes, now_ns, degraded=serving.degraded)
         self._recorder.self_test_ok = True
@@ -115,10 +117,13 @@ class Loop:
             self._end_ns = self._schedule.end_after(now_ns)
         if now_ns >= self._test_ns:
             self._test_ns = now_ns + self._self_test_ns
-            self._recorder.self_test_ok = False
-            serving = self._rungs.check(self._serving)
-            self._recorder.self_test_ok = serving is self._serving
-            self._change(serving)
+            self._self_test()
+
+    def _self_test(self) -> None:
+        self._recorder.self_test_ok = False
+        serving = self._rungs.check(self._serving)
+        self._recorder.self_test_ok = serving is self._serving
+        self._change(serving)
 
     def _answer(self, frame: Frame) -> bool:
         runtime, artifact = self._serving.runtime, self._serving.artifact
@@ -130,9 +135,10 @@ class Loop:
             inferred_ns = self._clock()
             answer = classify(np.asarray(logits, np.float32), artifact.temperature)
         except LinesideError as error:
-            self._out.event("infer_failed", f"{self._serving.name}: {error}")
-            self._change(self._rungs.descend())
+            self._recorder.drop(frame)
+            self._doubt(f"{self._serving.name}: {error}")
             return False
+        self._failed = 0
         if self._out.verdict is not None:
             self._out.verdict(self._verdict(frame, answer))
         stages_us = (
@@ -143,6 +149,17 @@ class Loop:
         )
         self._recorder.add(frame, answer, stages_us)
         return True
+
+    def _doubt(self, fault: str) -> None:
+        """A frame got no answer: the artifact serves on if it gives its golden answers, unless it fails too often."""
+        self._failed += 1
+        if not self._told_failed:
+            self._told_failed = True
+            self._out.event("infer_failed", fault)
+        if self._failed < MOST_FAILED:
+            self._self_test()
+        else:
+            self._change(self._rungs.descend(fault))
 
     def _verdict(self, frame: Frame, answer: Prediction) -> Verdict:
         label = self._labels[answer.label]
@@ -159,6 +176,7 @@ class Loop:
             self._frames.refit(serving.artifact.input)
 
     def _report(self, now_ns: int) -> None:
+        self._told_failed = False
         around = self._around()
         self._out.publish(self._recorder.close(now_ns, around))
         offset_ms = around.wall_ms - now_ns // 1_000_000

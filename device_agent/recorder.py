@@ -46,18 +46,28 @@ class Recorder:
     def add(self, frame: Frame, answer: Prediction, stages_us: tuple[float, float, float, float]) -> None:
         """Count one frame; `stages_us` are capture, preprocess, infer and post."""
         self._frames += 1
-        if self._stamp is not None:
-            self._dropped += max(0, frame.stamp - self._stamp - 1)
+        self._follow(frame)
         self._parts += frame.part is not None and frame.part != self._part
         cell = (answer.label, answer.bin)
         self._same += cell == self._cell
         self._identical += self._image is not None and np.array_equal(frame.image, self._image)
-        self._stamp, self._part, self._cell, self._image = frame.stamp, frame.part, cell, frame.image
+        self._part, self._cell, self._image = frame.part, cell, frame.image
         self._counts[cell] += 1
         for buckets, spent_us in zip(self._latency, stages_us, strict=True):
             buckets[bucket_of(spent_us)] += 1
         for k, value in enumerate(measure(frame.image)):
             self._quality[k] += value
+
+    def drop(self, frame: Frame) -> None:
+        """Count a frame that got no answer."""
+        self._follow(frame)
+        self._dropped += 1
+
+    def _follow(self, frame: Frame) -> None:
+        """Count as dropped what a gap before this frame's stamp says was missed."""
+        if self._stamp is not None:
+            self._dropped += max(0, frame.stamp - self._stamp - 1)
+        self._stamp = frame.stamp
 
     def close(self, now_ns: int, around: Surroundings) -> DeviceReport:
         """The report of the interval that ends now; the next one begins. Epoch, sequence and boot are the spool's."""

@@ -40,13 +40,12 @@ class Rungs:
         self._at = -1
         self._serving: Serving | None = None
 
-    def descend(self) -> Serving:
-        """The next artifact that loads and passes its self-test.
+    def descend(self, said: str = "") -> Serving:
+        """The next artifact that loads and passes its self-test; `said` is why the one before may not serve any more.
 
         Raises:
             SelfTestFailed: there is none left.
         """
-        said = ""
         self.close()
         while self._at + 1 < len(self._artifacts):
             self._at += 1
@@ -72,8 +71,9 @@ class Rungs:
         fault = self._fault(serving)
         if not fault:
             return serving
-        self._event("self_test_failed", f"{serving.name}: {fault}")
-        return self.descend()
+        said = f"{serving.name}: {fault}"
+        self._event("self_test_failed", said)
+        return self.descend(said)
 
     def _fault(self, serving: Serving) -> str:
         """Why an artifact may not serve; "" when it gives its golden answers."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from device_agent.contract.errors import BadInput, NotWritable
@@ -21,6 +21,7 @@ from device_agent.spool import CAP_BYTES, Damaged, Event, Salvaged, Spool, check
 
 NAME = "spool.db"
 _BUILDING, _FINISHED = "spool.building.db", "spool.salvaged.db"
+_READING = "spool.reading"
 _SUFFIXES = ("", "-wal", "-journal", "-shm")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -40,6 +41,7 @@ def open_spool(
         Damaged: the new spool is corrupt as well.
     """
     path, why, kept = folder / NAME, "its salvage was interrupted", ""
+    _sweep(folder)
     if list(folder.glob(_FINISHED)):
         kept = _put_in_place(path, wall())
     try:
@@ -57,6 +59,14 @@ def open_spool(
     if spool.crashed:
         event("gap", f"boot {spool.boot - 1} ended without closing its interval")
     return spool
+
+
+def _sweep(folder: Path) -> None:
+    """Clear what a killed salvage left half-done."""
+    shutil.rmtree(folder / _READING, ignore_errors=True)
+    for left in folder.glob(f".{_FINISHED}.*.part"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def _build(folder: Path, found: list[Salvaged], wall: Callable[[], float]) -> None:
@@ -101,18 +111,20 @@ def _read_what_is_left(path: Path) -> list[Salvaged]:
     """
     found: dict[tuple[int, int], Salvaged] = {}
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
-            copy = Path(folder) / "copy.db"
-            for suffix in _SUFFIXES[:2]:
-                part = path.with_name(path.name + suffix)
-                if part.exists():
-                    shutil.copyfile(part, copy.with_name(copy.name + suffix))
-            for order in ("ASC", "DESC"):
-                _collect(copy, order, found)
+        copy = path.with_name(_READING) / "copy.db"
+        copy.parent.mkdir(mode=0o700, exist_ok=True)
+        for suffix in _SUFFIXES[:2]:
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                shutil.copyfile(part, copy.with_name(copy.name + suffix))
+        for order in ("ASC", "DESC"):
+            _collect(copy, order, found)
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise NotWritable(f"{path}: is corrupt, and there is no room to salvage it") from error
         return []  # the disk does not give the file back; it stays aside for a person to read
+    finally:
+        shutil.rmtree(path.with_name(_READING), ignore_errors=True)
     return sorted(found.values())
 
 

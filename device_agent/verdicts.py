@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable
 from queue import Empty, Full, Queue
@@ -44,13 +45,19 @@ class Printer:
             while not ended:
                 lines = self._wait()
                 ended = None in lines
-                left = memoryview(b"".join(filter(None, lines)))
-                while left:
-                    left = left[os.write(self._descriptor, left) :]
+                self._write(b"".join(filter(None, lines)))
                 self._dropping = False
         except OSError as error:
             self._gone = True
             self._event("verdicts_ended", f"no further ones are written: {(error.strerror or str(error)).lower()}")
+
+    def _write(self, text: bytes) -> None:
+        left = memoryview(text)
+        while left:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:  # whoever shares the descriptor made it non-blocking
+                select.select([], [self._descriptor], [])
 
     def _wait(self) -> list[bytes | None]:
         lines = [self._waiting.get()]

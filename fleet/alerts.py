@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, literal, select
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import SEVERITIES, Alert, Severity
@@ -56,8 +56,14 @@ class AlertBook:
 
     def load(self, tx: Connection) -> None:
         """Take up the alerts that are open in the store."""
-        self.open = {alert.id: alert for alert in read_alerts(tx)}
+        self.open = {alert.id: self._with_product(alert) for alert in read_alerts(tx)}
         self._ids = {_scope(alert): alert.id for alert in self.open.values()}
+
+    def _with_product(self, alert: Alert) -> Alert:
+        """A site alert as it is known now; the first version of the store kept no product in it."""
+        if alert.scope_kind != "site" or alert.product or not alert.devices:
+            return alert
+        return msgspec.structs.replace(alert, product=self._registry.get(alert.devices[0]).product)
 
     def step(self, readings: dict[str, Reading], judged: set[str], now_ms: int) -> list[Change]:
         """What the new readings of the devices `judged` change; `readings` are the last of all devices."""
@@ -273,14 +279,14 @@ def read_alerts(
     newest. `device`: only those that concern it."""
     columns = select(ALERT.c.document, ALERT.c.opened_ms, ALERT.c.id)
     if device is not None:
-        columns = columns.where(ALERT.c.document.contains(f'"{device}"', autoescape=True))
+        named = func.json_each(ALERT.c.document, "$.devices").table_valued("value")
+        columns = columns.where(literal(device).in_(select(named.c.value)))
     columns = columns.order_by(ALERT.c.opened_ms.desc(), ALERT.c.id)
     rows = tx.execute(columns.where(ALERT.c.closed_ms.is_(None))).all()
     if closed:
         rows = [*rows, *tx.execute(columns.where(ALERT.c.closed_ms >= since_ms).limit(limit))]
         rows.sort(key=lambda row: (-row.opened_ms, row.id))
-    alerts = [msgspec.json.decode(row.document, type=Alert) for row in rows]
-    return [alert for alert in alerts if device is None or device in alert.devices]
+    return [msgspec.json.decode(row.document, type=Alert) for row in rows]
 
 
 def _row(alert: Alert) -> dict[str, object]:

@@ -102,7 +102,8 @@ class Ingest:
 
     def _hear(self, tx: Connection, batch: Batch) -> None:
         for device, birth, received_ms in batch.births:
-            if self.registry.hear_birth(device, birth, received_ms):
+            known = (device, birth.epoch) in self.ledger.marks
+            if self.registry.hear_birth(device, birth, received_ms, known=known):
                 self.ledger.forget_clocks(device)
             if birth.model.hex() not in self.fleet.models:
                 model = model_of_birth(birth)

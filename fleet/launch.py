@@ -119,7 +119,11 @@ class PageProcess:
                 self._told = True
         elif now_s >= self._due_s:
             self.close()
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # no memory for a process: the monitor goes on without the page
+                self._due_s = now_s + self._wait_s
+                self._say(f"the page cannot be started: {(error.strerror or str(error)).lower()}; trying again")
 
     def close(self) -> None:
         """End it."""

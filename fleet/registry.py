@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from unicodedata import category
 
 import msgspec
@@ -46,6 +46,24 @@ class Quality(msgspec.Struct):
             self.first = tuple(old + (new - old) / self.seen for old, new in zip(self.first, now, strict=True))
 
 
+class Heard(NamedTuple):
+    """When devices could be heard: from `from_ms` until `until_ms`, and before that until `deaf_ms`; wall-clock ms."""
+
+    until_ms: int
+    from_ms: int = 0
+    deaf_ms: int = 0
+
+    def silence_ms(self, last_ms: int) -> int:
+        """How long was listened after `last_ms` without hearing anything; of a time in the future, how far off it is.
+
+        >>> Heard(until_ms=90, from_ms=80, deaf_ms=30).silence_ms(20)
+        20
+        """
+        if last_ms >= self.until_ms:
+            return last_ms - self.until_ms
+        return self.until_ms - max(last_ms, self.from_ms) + max(0, self.deaf_ms - last_ms)
+
+
 class Device(msgspec.Struct, kw_only=True):
     """A row of the table `device`; times in wall-clock ms."""
 
@@ -75,15 +93,17 @@ class Device(msgspec.Struct, kw_only=True):
         """Site and product: who counts as a peer. A device without a place stands alone."""
         return (self.site, self.product) if self.imported else (UNASSIGNED, self.device)
 
-    def health(self, now_ms: int) -> Health:
-        """How the device looks at `now_ms`: offline by its own word or last will that no report followed, silent
-        without a report for three intervals and 30 s. A time in the future comes of a wrong clock and is no sign."""
+    def health(self, heard: Heard) -> Health:
+        """How the device looks: offline by its own word or last will that no report followed, silent when it was
+        listened for three intervals and 30 s without a report. A time in the future comes of a wrong clock and is no
+        sign."""
         state_ms, report_ms = self.state_ms or 0, self.last_report_ms
-        if self.online is False and abs(now_ms - state_ms) > WILL_DELAY_MS and state_ms >= (report_ms or 0):
+        if self.online is False and abs(heard.until_ms - state_ms) > WILL_DELAY_MS and state_ms >= (report_ms or 0):
             return "offline"
         if report_ms is None:
             return "never" if self.online is None else "online"
-        return "silent" if abs(now_ms - report_ms) > 3 * (self.interval_ms or 60_000) + WILL_DELAY_MS else "online"
+        longest_ms = 3 * (self.interval_ms or 60_000) + WILL_DELAY_MS
+        return "silent" if heard.silence_ms(report_ms) > longest_ms else "online"
 
 
 class Registry:
@@ -129,10 +149,11 @@ class Registry:
             device.state_ms = now_ms
             self._changed.add(name)
 
-    def hear_birth(self, name: str, birth: Birth, now_ms: int) -> bool:
-        """Take a birth. True when boots are counted from the start: the device has another spool, its sessions too."""
+    def hear_birth(self, name: str, birth: Birth, now_ms: int, *, known: bool = False) -> bool:
+        """Take a birth. True when boots are counted from the start: the device has another spool, its sessions too. A
+        birth of a `known` epoch is an old one that the broker retained."""
         device = self.get(name)
-        anew = device.session is not None and birth.boot < device.session // CONNECTIONS
+        anew = not known and device.session is not None and birth.boot < device.session // CONNECTIONS
         if anew:
             device.session, device.online, device.state_ms = birth.boot * CONNECTIONS, True, now_ms
         device.agent, device.runtime, device.hardware = birth.agent, birth.runtime, birth.hardware

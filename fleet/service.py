@@ -17,7 +17,7 @@ from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.errors import NotWritable
 from device_agent.contract.session import Ack
 from fleet.alerts import Change, read_alerts
-from fleet.heartbeat import Heartbeat, write_heartbeat
+from fleet.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
 from fleet.inbox import Message, apart, read_batch, set_aside
 from fleet.ingest import Ingest, Outcome
 from fleet.link import Link
@@ -59,7 +59,8 @@ class Monitor:
         self._ahead_ms = clock_ms() - monotonic_ms()
         self._connections = 0
         self._failing = False
-        self._beat = Heartbeat(at_ms=0, connected=False, since_ms=clock_ms())
+        with engine.connect() as tx:
+            self._beat = Heartbeat.first(read_heartbeat(tx), clock_ms())
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what came until then is stored."""

@@ -10,10 +10,10 @@ from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import Alert
 from fleet.alerts import read_alerts
-from fleet.heartbeat import Heartbeat, read_heard_until, read_heartbeat, say_trouble
+from fleet.heartbeat import Heartbeat, read_heard, read_heartbeat, say_trouble
 from fleet.models import read_models
 from fleet.reading import Reading
-from fleet.registry import Device, Health, read_devices
+from fleet.registry import Device, Health, Heard, read_devices
 from fleet.schema import DETECTOR, DEVICE, QUARANTINE, REPORT, SPOOL
 
 RATE_MS = 300_000
@@ -77,14 +77,14 @@ def read_status(tx: Connection, now_ms: int) -> FleetStatus:
     passed = tx.execute(select(SPOOL.c.device, func.sum(SPOOL.c.missing)).group_by(SPOOL.c.device))
     missing = {device: int(count) for device, count in passed}
     rates = _rates(tx, now_ms)
-    beat, heard_ms = read_heartbeat(tx), read_heard_until(tx, now_ms)
+    beat, heard = read_heartbeat(tx), read_heard(tx, now_ms)
     names = {model_id: model.name for model_id, model in models.items()}
     devices = []
     for device in read_devices(tx):
         reading = readings.get((device.device, device.model or ""))
-        rate = 0.0 if device.health(now_ms) in SILENT else rates.get(device.device)
+        rate = 0.0 if device.health(Heard(now_ms)) in SILENT else rates.get(device.device)
         name = names.get(device.model or "", "")
-        health = device.health(heard_ms)
+        health = device.health(heard)
         concerned = concerning[device.device]
         devices.append(_device_status(device, health, reading, concerned, name, missing.get(device.device, 0), rate))
     quarantined = tx.scalar(select(func.coalesce(func.sum(QUARANTINE.c.times), 0))) or 0
@@ -144,11 +144,14 @@ def _device_status(
 def _rates(tx: Connection, now_ms: int) -> dict[str, float]:
     """Frames a minute of each device, from the start of the oldest of its recent reports to the end of the newest."""
     interval = case((DEVICE.c.interval_ms > LONGEST_MS, LONGEST_MS), else_=func.coalesce(DEVICE.c.interval_ms, 60_000))
-    recent = (REPORT.c.device == DEVICE.c.device) & (REPORT.c.at_ms > now_ms - RATE_MS - 2 * interval)
+    recent = (REPORT.c.device == DEVICE.c.device) & REPORT.c.at_ms.between(
+        now_ms - RATE_MS - 2 * interval + 1, now_ms + interval
+    )
+    each = func.avg(case((REPORT.c.interval_ms > LONGEST_MS, LONGEST_MS), else_=REPORT.c.interval_ms))
     frames = func.sum(cast(REPORT.c.frames, Float))
     asked = (
-        select(DEVICE.c.device, frames, func.min(REPORT.c.at_ms), func.max(REPORT.c.at_ms), func.max(interval))
+        select(DEVICE.c.device, frames, func.min(REPORT.c.at_ms), func.max(REPORT.c.at_ms), each)
         .join(REPORT, recent)
         .group_by(DEVICE.c.device)
     )
-    return {name: 60_000 * count / (last - first + each) for name, count, first, last, each in tx.execute(asked)}
+    return {name: 60_000 * count / (last - first + span) for name, count, first, last, span in tx.execute(asked)}

@@ -40,7 +40,7 @@ class Watermark:
                 insort(self._beyond, (first, last))
                 if at == 0:
                     self._seen, self._seen_ms = 1, at_ms
-            elif at == 0 and at_ms - self._seen_ms >= APART_MS:
+            elif at == 0 and abs(at_ms - self._seen_ms) >= APART_MS:
                 self._seen, self._seen_ms = self._seen + 1, at_ms
                 self._pass()
             self.highest = max(self.highest, last)

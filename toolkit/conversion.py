@@ -26,7 +26,7 @@ from converters.artifact import (
 from converters.calibration import draw
 from converters.golden import GOLDEN_IMAGES
 from converters.keras_export import Export, keras_logits
-from converters.parity import EVIDENCE, ParityReport, Reference, measure
+from converters.parity import EVIDENCE, ParityReport, Reference, check_spread, measure
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
 from device_agent.contract.files import sweep
 from toolkit.images import load
@@ -165,11 +165,17 @@ def draw_rows(run: Run) -> Drawn:
 
 
 def _load(run: Run) -> tuple[Any, NDArray[np.uint8], Reference]:
-    """The Keras model, the calibration images, and what the artifacts are held against."""
+    """The Keras model, the calibration images, and what the artifacts are held against.
+
+    Raises:
+        ParityFailed: Keras' own outputs do not spread.
+    """
     model, dataset, spec, drawn = run.model(), run.dataset(), run.record.input, draw_rows(run)
     images = load(dataset, spec, np.concatenate([drawn.judged, drawn.more]))
     labels = np.asarray(dataset.labels)[drawn.judged]
-    reference = Reference(images, labels, keras_logits(model, spec, images), run.golden(GOLDEN_IMAGES))
+    logits = keras_logits(model, spec, images)
+    check_spread(logits, dataset.names)
+    reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES))
     return model, load(dataset, spec, drawn.calibration), reference
 
 

@@ -37,6 +37,7 @@ Result = TypeVar("Result")
 
 MANIFEST = "manifest.csv"
 _ROLES: dict[str, Role] = {"good": "good", "defect": "defect"}
+NAME_LENGTH = 64  # as in the bundle
 _GOOD_NAMES = frozenset({"good", "ok", "normal", "no_defect"})
 
 
@@ -175,6 +176,8 @@ def _check_names(folder: Path, names: list[str]) -> None:
     for name in names:
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise BadInput(f"{folder}: class {name!r} has a control character in its name; rename it")
+        if len(name) > NAME_LENGTH:
+            raise BadInput(f"{folder}: class {name!r} has {len(name)} characters; at most {NAME_LENGTH}, rename it")
 
 
 def _roles(folder: Path, names: list[str]) -> list[Role]:

@@ -13,6 +13,7 @@ from device_agent.contract.errors import BadInput
 from toolkit.paths import reading
 
 SPLITS = ("train", "val", "test")
+_SPLIT_FOLDERS = frozenset({*SPLITS, "valid", "validation", "testing", "training"})
 ABOUT = frozenset({"manifest.csv", "labels.json", "README.md"})  # tell about the images, and are none
 
 
@@ -32,13 +33,16 @@ def list_folders(folder: Path, suffixes: Iterable[str]) -> Listing:
     """Images in one sub-folder per class, and in folders below it, in alphabetical order; hidden ones are passed over.
 
     Raises:
-        BadInput: no class folder, one without images, or one that cannot be read.
+        BadInput: no class folder, folders of splits, one without images, or one that cannot be read.
     """
     known = frozenset(suffixes)
+    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    if names and all(name.lower() in _SPLIT_FOLDERS for name in names):
+        raise BadInput(f"{folder}: {', '.join(names)} are splits, not classes; give class and split in manifest.csv")
     formats = ", ".join(sorted(suffix[1:] for suffix in known))
     files: list[str] = []
     classes: list[str] = []
-    for name in (entry.name for entry in _entries(folder) if entry.is_dir()):
+    for name in names:
         found = [path for path in _walk(folder / name) if path.suffix.lower() in known]
         if not found:
             raise BadInput(f"{folder / name}: no image in this class folder ({formats})")

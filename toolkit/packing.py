@@ -61,6 +61,8 @@ def pack_run(run: Run, profile: DeviceProfile, out: Path | None = None, *, progr
         artifact = open_artifact(run, name)
         if progress is not None:
             progress(f"{name}: baseline")
+            if doubt := artifact.record.parity.doubt:
+                progress(f"{name}: {doubt}")
         artifacts.append(_describe(run, artifact, images, files))
     labels = [label.name for label in run.labels]
     files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()

@@ -112,7 +112,9 @@ def _check(dataset: Dataset, split: NDArray[np.str_]) -> None:
     if divided := _divided(stated.tolist(), split):
         one, other = divided
         sides = f"{split[one]} and {split[other]}"
-        raise BadInput(f"{dataset.dir}: group {str(stated[one])!r} is in both {sides}; it must be on one side")
+        count = sum(len(set(split[stated == group])) > 1 for group in np.unique(stated))
+        more = "" if count == 1 else f" ({count} groups are divided)"
+        raise BadInput(f"{dataset.dir}: group {str(stated[one])!r} is in both {sides}; it must be on one side{more}")
     if divided := _divided(dataset.pixels or [], split):
         one, other = divided
         raise BadInput(

@@ -41,6 +41,7 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     already_trained: bool
+    prevalence_changed: bool = False
     start: Literal["probe", "scratch"]
     epoch: int
     epochs: int
@@ -63,7 +64,8 @@ def train(
     """The run in folder `out`, trained on the images whose `split` (n,) is "train" and judged on those of "val".
 
     Images of "test" are not read. A training that was interrupted goes on after its last whole epoch; one that is done
-    is left alone; `fresh` starts over. What the folder holds is touched when the new training has a first checkpoint.
+    is left alone but for another `prevalence`, which is noted (None keeps what is noted). `fresh` starts over: what
+    the folder holds is touched when the new training has a first checkpoint.
     `weights` is the path behind recipe.weights.
 
     Raises:
@@ -83,8 +85,12 @@ def train(
         watch.stage("reading")
         record = _record(dataset, split, out, recipe, prevalence)
         old = _held(out, record, fresh)
+        if old is not None and prevalence is None:
+            record = msgspec.structs.replace(record, prevalence=old.prevalence)
         if old is not None and old.status == "trained":
-            return _report(out, old, already=True, began=began)
+            restated = _restated(out, old, record.prevalence)
+            found = _report(out, old, already=True, began=began)
+            return msgspec.structs.replace(found, prevalence_changed=restated)
         if not os.access(out, os.W_OK):
             raise NotWritable(f"{out}: cannot be written: permission denied")
         examples = [_examples(dataset, split == name, recipe) for name in ("train", "val")]
@@ -140,10 +146,18 @@ def _held(out: Path, new: RunRecord, fresh: bool) -> RunRecord | None:
     return old
 
 
+def _restated(out: Path, old: RunRecord, prevalence: list[float] | None) -> bool:
+    """Whether the record had another prevalence, which no weight depends on; it then has the new one."""
+    if prevalence == old.prevalence:
+        return False
+    write_record(out, msgspec.structs.replace(old, prevalence=prevalence))
+    return True
+
+
 def _identity(record: RunRecord) -> dict[str, Any]:
     classes = [f"{label.name} ({label.role})" for label in record.labels]
     given = {"data": f"images {record.data_sha256[:12]}", "split": f"table {record.split_sha256[:12]}"}
-    return record.recipe | given | {"classes": ", ".join(classes), "prevalence": record.prevalence}
+    return record.recipe | given | {"classes": ", ".join(classes)}
 
 
 def _keeper(out: Path, record: RunRecord, dataset: Dataset, split: NDArray[np.str_], *, begun: bool) -> Save:

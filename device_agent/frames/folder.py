@@ -122,19 +122,19 @@ def list_images(folder: Path, *, split: str | None = None) -> list[Item]:
 
 def _listed(manifest: Path, split: str | None) -> list[Item]:
     try:
-        with manifest.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            names = rows.fieldnames or []
-            label = next((name for name in ("class", "label") if name in names), None)
-            if "file" not in names or (split is not None and "split" not in names):
-                raise BadInput(f"{manifest}: needs a column {'file' if 'file' not in names else 'split'!r}")
-            return [
-                Item(manifest.parent / row["file"], (row[label] or "") if label else "")
-                for row in rows
-                if row["file"] and (split is None or row["split"] == split)
-            ]
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            names, *table = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
     except (csv.Error, UnicodeDecodeError) as error:
         raise BadInput(f"{manifest}: is no CSV in UTF-8: {str(error).lower()}") from error
+    label = next((name for name in ("class", "label") if name in names), None)
+    if "file" not in names or (split is not None and "split" not in names):
+        raise BadInput(f"{manifest}: needs a column {'file' if 'file' not in names else 'split'!r}")
+    rows = [dict(zip(names, row, strict=False)) for row in table]
+    return [
+        Item(manifest.parent / row["file"], row.get(label, "") if label else "")
+        for row in rows
+        if row.get("file") and (split is None or row.get("split") == split)
+    ]
 
 
 def _found(folder: Path, split: str | None) -> list[Item]:

@@ -17,8 +17,9 @@ class OwnHosts:
 
     def __init__(self, app: ASGIApp, names: Collection[str] = ()) -> None:
         self._app = app
-        own = ("localhost", socket.gethostname(), socket.getfqdn(), *names)
-        self._names = {name.lower().rstrip(".") for name in own}
+        machine = socket.gethostname().partition(".")[0]
+        own = ("localhost", machine, f"{machine}.local", socket.gethostname(), socket.getfqdn(), *names)
+        self._names = {host_of(name) for name in own}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from device_agent.contract.alert import Alert
 from fleet.alerts import read_alerts
-from fleet.heartbeat import read_heard_until, read_heartbeat, say_trouble
+from fleet.heartbeat import read_heard, read_heartbeat, say_trouble
 from fleet.history import DeviceHistory, read_history
 from fleet.registry import Health
 from fleet.status import SILENT, DeviceStatus, FleetStatus, read_status
@@ -228,7 +228,7 @@ def _device(engine: Engine, name: str) -> Draw:
 def _read_device(engine: Engine, name: str) -> tuple[DeviceHistory | None, Health]:
     with engine.connect() as tx:
         history = read_history(tx, name)
-        return history, history.device.health(read_heard_until(tx, _clock_ms())) if history else "never"
+        return history, history.device.health(read_heard(tx, _clock_ms())) if history else "never"
 
 
 def _head(name: str, history: DeviceHistory | None, health: Health) -> None:

@@ -89,7 +89,7 @@ def test_few_images_are_granted_no_more_than_the_sampling_error_of_enough(flippe
     got, keras, labels = _flip(flipped, 18)
     report = compare(got, keras, labels[:4], "int8")
     assert report.passed is passes
-    assert report.doubt == "not proved (18 images)"
+    assert report.doubt.startswith("not proved: 18 of 200 images, macro-F1 ")
 
 
 @pytest.mark.parametrize(("drop", "passes"), [(0.014, True), (0.02, False), (0.045, False)])
@@ -129,13 +129,21 @@ def test_logits_that_are_not_finite_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    "reference",
-    [np.full((50, 3), 1 / 3), np.tile([0.0, 1.0, 2.0], (50, 1)), np.full((50, 3), np.nan)],
-    ids=["untrained", "one answer", "nan"],
+    ("reference", "words"),
+    [
+        (np.full((50, 3), 1 / 3), "outputs are the same for all 50 images"),
+        (np.tile([0.0, 1.0, 2.0], (50, 1)), "outputs are the same"),
+        (np.linspace(1, 2, 50)[:, None] * [0.0, 1.0, 2.0], "predicts class 2 for all 50 images"),
+        (np.full((50, 3), np.nan), "not finite"),
+    ],
+    ids=["untrained", "one answer", "one class", "nan"],
 )
-def test_outputs_that_do_not_spread_prove_nothing(reference: np.ndarray) -> None:
-    with pytest.raises(ParityFailed, match="outputs do not spread"):
+def test_outputs_that_do_not_spread_prove_nothing(reference: np.ndarray, words: str) -> None:
+    with pytest.raises(ParityFailed, match=words):
         compare(reference, reference, np.zeros(50, int), "int8")
+    if "class 2" in words:
+        with pytest.raises(ParityFailed, match=r"predicts 'pit' for all 50 images.*train longer"):
+            check_spread(reference, ["a", "good", "pit"])
 
 
 def test_measured_through_the_device_runtime() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,21 @@ class Broken:
         self._inner.close()
 
 
+class Blind:
+    """A runtime whose logits for a black frame are no numbers."""
+
+    def __init__(self, inner: Runtime) -> None:
+        self.name, self.version, self.classes = inner.name, inner.version, inner.classes
+        self.close, self._inner, self._black = inner.close, inner, False
+
+    def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        self._black = not image.any()
+        return self._inner.encode(image)
+
+    def invoke(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
+        return self._inner.invoke(tensor) + np.float32(np.nan if self._black else 0)
+
+
 class Run:
     """A loop whose every outlet is a list."""
 
@@ -100,9 +115,9 @@ class Run:
         )
 
 
-def frames(count: int) -> list[Frame | None]:
+def frames(count: int, black: Container[int] = ()) -> list[Frame | None]:
     rng = np.random.default_rng(2)
-    return [Frame(draw(rng, "good", size=64), k, k) for k in range(count)]
+    return [Frame(draw(rng, "good", size=64) * np.uint8(k not in black), k, k) for k in range(count)]
 
 
 @pytest.fixture
@@ -175,8 +190,8 @@ def test_a_runtime_that_goes_wrong_is_found_by_the_hourly_test(start: Callable[.
 def test_a_runtime_that_raises_falls_back_at_once(start: Callable[..., Run]) -> None:
     run = start(lambda inner, one: Broken(inner, 20, raises=True) if one.precision == "fp32" else inner)
     assert run.loop(frames(40)).run(stop=lambda: False) == 39
-    assert run.events == ["infer_failed"]
-    assert sum(report.frames for report in run.reports) == 39
+    assert run.events == ["infer_failed", "self_test_failed"]
+    assert [sum(one.frames for one in run.reports), sum(one.dropped for one in run.reports)] == [39, 1]
 
 
 def test_a_runtime_that_raises_in_the_hourly_test_falls_back(start: Callable[..., Run]) -> None:
@@ -205,8 +220,32 @@ def test_logits_that_are_no_numbers_are_no_verdict_but_a_failed_inference(
 ) -> None:
     run = start(lambda inner, one: Broken(inner, 20, off=off) if one.precision == "fp32" else inner)
     assert run.loop(frames(40)).run(stop=lambda: False) == len(run.verdicts) == 39
-    assert run.events == ["infer_failed"]
+    assert run.events == ["infer_failed", "self_test_failed"]
     assert all(np.isfinite(one.log_odds) for one in run.verdicts)
+
+
+def test_a_frame_that_cannot_be_answered_is_dropped_and_the_artifact_serves_on(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, _: Blind(inner))
+    assert run.loop(frames(28, black={3, 5, 6, 19, 25})).run(stop=lambda: False) == 23
+    assert [report.dropped for report in run.reports] == [3, 1, 1]
+    assert run.events == ["infer_failed"] * 3, "one in each interval"
+    assert [one.name for one in run.serving] == ["fake-fp32"] and all(report.self_test_ok for report in run.reports)
+
+
+def test_three_frames_in_a_row_without_an_answer_are_too_many(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, one: Blind(inner) if one.precision == "fp32" else inner)
+    assert run.loop(frames(30, black={12, 13, 15, 16, 17, 18})).run(stop=lambda: False) == 25
+    assert [one.name for one in run.serving] == ["fake-fp32", "fake-int8"]
+    assert sum(report.frames + report.dropped for report in run.reports) == 30
+
+
+def test_the_fault_that_left_no_artifact_is_told(start: Callable[..., Run]) -> None:
+    run = start(lambda inner, _: Blind(inner))
+    with pytest.raises(SelfTestFailed, match=r"the last one, fake-int8: .*finite"):
+        run.loop(frames(9, black=range(9))).run(stop=lambda: False)
+    again = start(lambda inner, _: Broken(inner, 20))
+    with pytest.raises(SelfTestFailed, match="the last one, fake-int8: a golden logit is off"):
+        again.loop(frames(60), self_test_s=3.0).run(stop=lambda: False)
 
 
 def test_the_last_rung_gone_ends_the_run_and_reports_first(start: Callable[..., Run]) -> None:

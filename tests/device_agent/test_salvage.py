@@ -180,3 +180,27 @@ def test_a_changed_report_is_not_salvaged(tmp_path: Path, make_report: Make, hea
     spool = open_spool(tmp_path, lambda *one: heard.append(one))
     assert {row.report.model for row in spool.pending(limit=-1)} == {b"modelone"}
     spool.close()
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_what_a_killed_salvage_left_is_cleared(
+    tmp_path: Path, make_report: Make, heard: Heard, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    fill(tmp_path, make_report, heard)
+    sound = (tmp_path / NAME).read_bytes()
+    damage(tmp_path / NAME)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", kill)
+        patch.setattr("device_agent.salvage._sweep", lambda _folder: None)
+        with pytest.raises(Killed):
+            open_spool(tmp_path, lambda *one: heard.append(one))
+    (tmp_path / ".spool.salvaged.db.0a1b2c3d.part").write_bytes(b"half")
+    assert (tmp_path / "spool.reading" / "copy.db").exists()
+    if not damaged:
+        (tmp_path / NAME).write_bytes(sound)
+    open_spool(tmp_path, lambda *one: heard.append(one)).close()
+    kept = {path.name for path in tmp_path.iterdir() if not path.name.startswith("spool.corrupt-")}
+    assert kept == {NAME}

@@ -71,6 +71,15 @@ def test_deletes_on_acknowledgement_only(path: Path, make_report: Make) -> None:
     spool.close()
 
 
+def test_the_size_is_kept_over_an_acknowledgement(path: Path, make_report: Make) -> None:
+    spool = Spool(path)
+    for k in range(9):
+        spool.add(make_report(10 * k, seed=k), handed=k % 3 > 0)
+    assert spool.acknowledge(spool.epoch, 7) == (4, 3)
+    assert spool._bytes == spool._sum_bytes() > 0
+    spool.close()
+
+
 def test_what_was_never_sent_cannot_be_acknowledged(path: Path, make_report: Make) -> None:
     spool = Spool(path)
     rows = [spool.add(make_report()) for _ in range(5)]

@@ -65,6 +65,27 @@ def test_a_reader_that_stops_costs_verdicts_and_one_event(pipe: tuple[int, int],
     assert b'"frame":0,' in heard and b'"frame":499,' not in heard
 
 
+def test_a_full_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, int], eventually: Eventually) -> None:
+    events: list[str] = []
+    os.set_blocking(pipe[1], False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe[1], b" " * 512)
+    printer = Printer(pipe[1], lambda kind, _: events.append(kind))
+    printer.put(verdict(7))
+    os.set_blocking(pipe[0], False)
+    eventually(printer._waiting.empty)
+    heard = bytearray()
+
+    def read_on() -> bool:
+        with suppress(BlockingIOError):
+            heard.extend(os.read(pipe[0], 1 << 12))
+        return b'"frame":7,' in heard or bool(events)
+
+    eventually(read_on)
+    assert events == []
+
+
 def test_a_reader_that_goes_is_an_event_and_nothing_more_is_written(
     pipe: tuple[int, int], eventually: Eventually
 ) -> None:

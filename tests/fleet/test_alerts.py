@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from device_agent.contract.report import ImageQuality
 from fleet.alerts import Change, read_alerts
@@ -162,6 +163,16 @@ def test_a_site_alert_goes_on_without_the_device_that_was_acknowledged(plant):
     changes = [change for _, change in run(ingest, speakers, 1, lambda device, window: "changed")]
     assert [(change.what, change.alert.id) for change in changes] == [("closed", own.id)]
     assert ingest.alerts.open[site.id].devices == ["cam-0", "cam-2", "cam-3"]
+
+
+def test_a_site_alert_of_a_store_that_kept_no_product_is_still_the_one_of_its_site(plant):
+    engine, ingest, speakers, _, site = covered(plant, ["cam-0", "cam-1", "cam-2"])
+    with engine.begin() as tx:
+        tx.execute(text("update alert set document = json_remove(document, '$.product')"))
+    ingest = Ingest(engine, SETTINGS)
+    run(ingest, speakers, 1, lambda device, window: "changed")
+    sites = [alert.id for alert in ingest.alerts.open.values() if alert.scope_kind == "site"]
+    assert sites == [site.id]
 
 
 def test_nothing_is_told_of_a_page_that_is_covered(plant):

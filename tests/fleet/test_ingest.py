@@ -383,6 +383,17 @@ def test_a_device_with_a_new_card_and_no_clock_is_taken_at_its_word(plant, batch
     assert health(engine, now + 31_002) == "offline", "its later sessions count"
 
 
+def test_an_old_birth_that_the_broker_retained_brings_no_stopped_device_back(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest, now = Ingest(engine, SETTINGS), START_MS
+    birth = Message(topics.up("press-1", "birth"), encode(speaker.birth()), now)
+    ingest.process(batch_of(say(65_537, True, now), birth, speaker.message(speaker.report())), now)
+    now += 60_000
+    ingest.process(batch_of(say(2 * 65_536 + 1, False, now)), now)
+    ingest.process(batch_of(birth._replace(received_ms=now + 1)), now)
+    assert health(engine, now + 31_000) == "offline"
+
+
 def test_boots_of_a_new_card_are_not_those_of_the_old_one(plant, batch_of):
     engine, old, new = plant.open(), plant.speaker("press-1"), plant.speaker("press-1", seed=9)
     ingest, at_ms = Ingest(engine, SETTINGS), []

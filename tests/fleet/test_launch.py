@@ -45,6 +45,24 @@ def test_a_page_that_ends_is_said_once_and_started_again_ever_later(page):
     assert said == ["the page ended by itself (exit code 3); starting it again"]
 
 
+def test_a_page_that_cannot_be_started_does_not_end_the_monitor(page, monkeypatch):
+    process, now, said = page
+    ends(process)
+
+    def no_memory(*_args, **_options):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", no_memory)
+        now[0] += 1
+        process.tend()
+    assert said[-1] == "the page cannot be started: resource temporarily unavailable; trying again"
+    gone = process.child
+    now[0] += 60
+    process.tend()
+    assert process.child is not gone
+
+
 def test_a_page_that_runs_is_left_alone():
     said = []
     with socket.socket() as listener:

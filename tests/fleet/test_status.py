@@ -7,12 +7,13 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import event, text
 
+from fleet.alerts import read_alerts
 from fleet.cli import cli
 from fleet.detector_fleet import Settings
 from fleet.heartbeat import STALE_MS, Heartbeat, read_heartbeat, say_trouble, write_heartbeat
 from fleet.inbox import read_batch
 from fleet.ingest import Ingest
-from fleet.schema import DEVICE, REPORT
+from fleet.schema import ALERT, DEVICE, REPORT
 from fleet.status import read_status
 
 from .conftest import START_MS
@@ -65,8 +66,61 @@ def test_what_ails_the_monitor_is_said(beat, says):
 
 def test_a_monitor_that_was_killed_is_noticed_and_devices_stand_as_it_left_them():
     late_ms = START_MS + STALE_MS + 1
-    assert "has written nothing since" in say_trouble(BEAT, late_ms) and BEAT.heard_until(late_ms) == START_MS
-    assert say_trouble(BEAT, late_ms - 1) == "" and BEAT.heard_until(late_ms - 1) == late_ms - 1
+    assert "has written nothing since" in say_trouble(BEAT, late_ms) and BEAT.heard(late_ms).until_ms == START_MS
+    assert say_trouble(BEAT, late_ms - 1) == "" and BEAT.heard(late_ms - 1).until_ms == late_ms - 1
+
+
+def test_a_beat_from_the_future_is_of_a_clock_that_was_set_back():
+    early_ms = START_MS - 3_600_000
+    assert "has written nothing since" in say_trouble(BEAT, early_ms) and BEAT.heard(early_ms).until_ms == early_ms
+
+
+def test_a_monitor_that_starts_again_blames_no_device_for_what_it_did_not_hear(plant):
+    engine, last_ms = filled(plant)
+    ended = Heartbeat(at_ms=last_ms + 500, connected=True, since_ms=START_MS, ended=True)
+    back_ms = last_ms + 3_600_000
+    away = Heartbeat.first(ended, back_ms).next(back_ms, connected=False, failing=False)
+    assert status_of(engine, back_ms, away).devices[0].health == "online"
+    assert away.since_ms == last_ms + 500
+    here = away.next(back_ms + 1_000, connected=True, failing=False)
+    assert status_of(engine, back_ms + 2_000, here).devices[0].health == "online"
+    late_ms = back_ms + 40_000
+    assert status_of(engine, late_ms, here.next(late_ms, connected=True, failing=False)).devices[0].health == "silent"
+
+
+def test_a_device_that_was_silent_before_a_restart_is_silent_after_it(plant):
+    engine, last_ms = filled(plant)
+    ended = Heartbeat(at_ms=last_ms + 60_000, connected=True, since_ms=START_MS, ended=True)
+    back_ms = last_ms + 3_600_000
+    here = Heartbeat.first(ended, back_ms).next(back_ms, connected=True, failing=False)
+    assert status_of(engine, back_ms, here).devices[0].health == "silent"
+
+
+def test_reports_dated_ahead_by_a_clock_that_was_wrong_do_not_stretch_the_rate(plant):
+    engine, last_ms = filled(plant)
+    with engine.begin() as tx:
+        tx.execute(text(f"update report set at_ms = at_ms + {86_400_000} where sequence > 60"))
+    assert status_of(engine, last_ms - 10_000).devices[0].frames_per_minute == pytest.approx(1200)
+
+
+def test_the_first_report_counts_for_its_own_interval(plant):
+    engine, last_ms = filled(plant, windows=1)
+    with engine.begin() as tx:
+        tx.execute(text("update report set interval_ms = 500, frames = 10"))
+    assert status_of(engine, last_ms).devices[0].frames_per_minute == pytest.approx(1200)
+
+
+def test_a_device_that_is_named_like_a_word_of_the_document_keeps_its_alerts(plant):
+    engine, _ = filled(plant, "dirty")
+    with engine.begin() as tx:
+        (alert,) = read_alerts(tx)
+        closed = msgspec.structs.replace(alert, closed_ms=1)
+        rows = [(f"{n}", "cam-1", 10 + n) for n in range(5)] + [("old", "site", 2)]
+        for name, device, opened_ms in rows:
+            document = msgspec.structs.replace(closed, id=name, devices=[device], opened_ms=opened_ms)
+            values = {"id": name, "opened_ms": opened_ms, "closed_ms": 1}
+            tx.execute(ALERT.insert().values(document=msgspec.json.encode(document).decode(), **values))
+        assert [each.id for each in read_alerts(tx, closed=True, device="site", limit=2)] == ["old"]
 
 
 def test_a_beat_that_says_nothing_new_is_not_written_every_turn():
@@ -101,7 +155,7 @@ def test_the_rate_reads_the_recent_reports_by_their_index(plant):
     ((sql, values),) = [each for each in asked if "FROM device JOIN report" in each[0]]
     with engine.connect() as tx:
         plan = " ".join(row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values))
-    assert "SEARCH report USING INDEX report_time (device=? AND at_ms>?)" in plan
+    assert "SEARCH report USING INDEX report_time (device=? AND at_ms>? AND at_ms<?)" in plan
 
 
 def test_an_alert_of_a_device_that_went_silent_is_marked(plant):

@@ -37,6 +37,13 @@ def test_a_hole_is_passed_only_after_resends_that_lie_apart():
     assert mark.missing == 4
 
 
+def test_a_clock_that_was_set_back_does_not_hold_up_a_hole():
+    mark = Watermark()
+    for at_ms in (3_600_000, 0, APART_MS):
+        mark.add(5, 5, at_ms)
+    assert (mark.contiguous, mark.missing) == (5, 4)
+
+
 def test_what_arrives_in_the_hole_starts_the_count_anew():
     mark = Watermark()
     for at_ms in (0, APART_MS):

@@ -160,13 +160,13 @@ def test_the_training_images_that_judge_are_first_those_that_calibration_does_no
 
 def test_too_few_images_are_said_to_prove_nothing(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout
-    assert shown.rstrip().endswith("not proved (2 images)")
+    assert shown.rstrip().endswith("not proved: 2 of 200 images, macro-F1 0.0 points below Keras")
     images, labels = tiny_run.images("val")
     keras = np.eye(3)[labels] * 5
     monkeypatch.setattr(conversion, "_load", lambda run: (None, images, Reference(images, labels, keras, images[:8])))
     monkeypatch.setattr(conversion, "measure", lambda *given: compare(keras, keras, labels, "fp32"))
     shown = invoke(verify, tiny_run.dir).stdout
-    assert "onnx-fp32      good   agrees with Keras on 100.0% of 60 images; not proved (60 images)" in shown
+    assert "onnx-fp32      good   agrees with Keras on 100.0% of 60 images; not proved: 60 of 200" in shown
 
 
 def test_verify_refuses_artifacts_of_another_model(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +174,19 @@ def test_verify_refuses_artifacts_of_another_model(tiny_run: Run, monkeypatch: p
     monkeypatch.setattr(conversion, "_load", lambda run: (None, None, None))
     error = invoke(verify, tiny_run.dir).exception
     assert isinstance(error, ParityFailed) and "was converted from another model" in str(error)
+
+
+def test_a_model_of_one_answer_is_refused_once_before_anything_is_converted(
+    tiny_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_of_the_last_class(model: object, spec: object, images: np.ndarray) -> np.ndarray:
+        return np.linspace(1, 2, len(images))[:, None] * np.arange(3.0)
+
+    monkeypatch.setattr(conversion, "keras_logits", all_of_the_last_class)
+    monkeypatch.setattr(Run, "model", lambda run: None)
+    result = invoke(convert, tiny_run.dir, "--all", "--force")
+    assert isinstance(result.exception, ParityFailed) and "converting" not in result.output
+    assert str(result.exception).count(f"predicts {tiny_run.labels[2].name!r} for all") == 1
 
 
 def test_what_a_killed_conversion_left_is_removed(tiny_run: Run) -> None:

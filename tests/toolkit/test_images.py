@@ -206,6 +206,24 @@ def test_a_manifest_in_another_encoding_is_refused(folder: Path) -> None:
         open_dataset(folder)
 
 
+def test_a_class_name_that_no_bundle_can_hold_is_refused(folder: Path) -> None:
+    (folder / "crack").rename(folder / ("c" * 64))
+    open_dataset(folder)
+    (folder / ("c" * 64)).rename(folder / ("c" * 65))
+    with pytest.raises(BadInput, match="has 65 characters; at most 64"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Train", "validation", "test")])
+def test_folders_of_splits_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for seed, name in enumerate(names):
+        write_image(tmp_path / name / "good" / "a.png", seed)
+    with pytest.raises(BadInput, match=r"are splits, not classes; .* manifest\.csv"):
+        open_dataset(tmp_path)
+    write_image(tmp_path / "crack" / "a.png", 9)
+    assert "crack" in open_dataset(tmp_path).names
+
+
 def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, folder: Path) -> None:
     def message(path: Path) -> str:
         with pytest.raises(LinesideError) as error:

@@ -135,6 +135,13 @@ def test_what_verify_would_refuse_is_not_packed(tiny_run: Run, profile: DevicePr
     assert not (tiny_run.dir / "second.lineside").exists()
 
 
+def test_what_is_not_proved_is_said(tiny_run: Run, profile: DeviceProfile) -> None:
+    said: list[str] = []
+    pack_run(tiny_run, profile, progress=said.append)
+    doubts = [line for line in said if "not proved: 2 of 200 images" in line]
+    assert [line.partition(":")[0] for line in doubts] == list(profile.artifacts)
+
+
 def test_pack_and_inspect_as_commands(tiny_run: Run, tiny_profiles: Path) -> None:
     arguments = [str(tiny_run.dir), "--for", "tiny", "--profiles", str(tiny_profiles), "--json"]
     packed = json.loads(CliRunner().invoke(pack, arguments, catch_exceptions=False).stdout)

@@ -98,6 +98,9 @@ def test_a_manifests_split_that_leaks_or_lacks_a_class_is_refused() -> None:
     leaking = dataset([0, 0, 0, 1, 1, 1], list("aacdef"), ["train", "val", "test", "train", "val", "test"])
     with pytest.raises(BadInput, match="group 'a' is in both train and val"):
         split(leaking, 0)
+    worse = dataset([0, 0, 0, 1, 1, 1], list("aabbcc"), ["train", "val", "test", "train", "val", "test"])
+    with pytest.raises(BadInput, match=r"group 'a' is in .* \(3 groups are divided\)"):
+        split(worse, 0)
     lacking = dataset([0, 0, 0, 1, 1, 1], list("abcdef"), ["train", "val", "test", "train", "val", "train"])
     with pytest.raises(BadInput, match="class 'b' has no image in the test split"):
         split(lacking, 0)

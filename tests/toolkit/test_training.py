@@ -122,8 +122,15 @@ def test_another_training_in_the_folder_is_named(data: Dataset, whole: Path) -> 
     other = msgspec.structs.replace(RECIPE, epochs=9, lr=0.5)
     with pytest.raises(BadInput, match=r"epochs was 4 and is 9; lr was 0\.003 and is 0\.5; .*--fresh"):
         _train(data, whole, other)
-    with pytest.raises(BadInput, match="prevalence was None"):
-        _train(data, whole, prevalence=[0.5, 0.25, 0.25])
+
+
+def test_another_prevalence_is_noted_and_trains_nothing(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    shares = [0.5, 0.25, 0.25]
+    first, again = _train(data, out, prevalence=shares), _train(data, out)
+    assert first.already_trained and first.prevalence_changed and not again.prevalence_changed
+    assert open_run(out).record.prevalence == shares
 
 
 def test_fresh_starts_over_and_takes_the_old_artifacts_away(data: Dataset, whole: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +42,8 @@ def demo(
     """
     from toolkit.demo.show import run_demo
 
-    if fresh and (out / "run" / "run.json").exists():
-        shutil.rmtree(out)
     result = run_demo(
-        out, data=data, weights=weights, once=once, port=port, say=lambda line: click.echo(line, err=True)
+        out, data=data, weights=weights, once=once, port=port, fresh=fresh, say=lambda line: click.echo(line, err=True)
     )
     if as_json:
         print_json(result)

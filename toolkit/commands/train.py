@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,17 +118,19 @@ def parse_prevalence(text: str, names: list[str]) -> list[float]:
     [0.98, 0.01, 0.01]
 
     Raises:
-        BadInput: not CLASS=SHARE, an unknown class, or shares that do not add up to 1.
+        BadInput: not CLASS=SHARE, an unknown class, one given twice, or shares that do not add up to 1.
     """
     shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, number = part.rpartition("=")
+    for part in re.findall(r".+?=[^=,]*(?:,|$)|.+", text):
+        name, equals, number = part.removesuffix(",").rpartition("=")
         try:
             value = float(number)
         except ValueError:
             value = -1.0
         if name.strip() not in names or not equals or not 0 <= value <= 1:
             raise BadInput(f"prevalence must be like {names[0]}=0.9 with classes {', '.join(names)}, got {part!r}")
+        if name.strip() in shares:
+            raise BadInput(f"prevalence: class {name.strip()!r} is given twice; once is enough")
         shares[name.strip()] = value
     rest, open_names = 1 - sum(shares.values()), [name for name in names if name not in shares]
     if rest < -1e-9 or (not open_names and rest > 1e-9):
@@ -138,7 +141,8 @@ def parse_prevalence(text: str, names: list[str]) -> list[float]:
 def _print_result(result: TrainingResult, names: list[str]) -> None:
     metrics = result.metrics
     if result.already_trained:
-        click.echo(f"{result.run}: already trained; --fresh starts over")
+        noted = "; the new prevalence is noted" if result.prevalence_changed else ""
+        click.echo(f"{result.run}: already trained{noted}; --fresh starts over")
     kept = "the probe" if result.epoch == 0 else f"epoch {result.epoch}"
     click.echo(
         f"{result.run}: macro-F1 {metrics.macro_f1:.4f}, accuracy {metrics.accuracy:.4f}, ECE {metrics.ece:.3f} "

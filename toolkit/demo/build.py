@@ -23,12 +23,14 @@ Say = Callable[[str], None]
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to build. `data` None draws `images` synthetic parts, 99 % good on the line; with a folder of one's own the
-    shares of its classes are the line's. `weights` None trains from scratch."""
+    shares of its classes are the line's. `weights` None trains from scratch. `fresh`
+    draws, trains and converts anew what an earlier demo left."""
 
     folder: Path
     data: Path | None = None
     weights: Path | None = None
     images: int = 2000
+    fresh: bool = False
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +81,9 @@ def build(plan: Plan, stages: Stages) -> Built:
         LinesideError: what the single steps raise.
     """
     data = plan.data or plan.folder / "data"
-    if plan.data is None and not (data / "manifest.csv").exists():
+    if plan.data is None and (plan.fresh or not (data / "manifest.csv").exists()):
         with stages.stage("draw"):
-            _draw(data, plan.images)
+            _draw(data, plan)
     with stages.stage("train"):
         run = _train(data, plan)
     with stages.stage("convert"):
@@ -93,10 +95,10 @@ def build(plan: Plan, stages: Stages) -> Built:
     return Built(run=run.dir, bundle=bundle, data=data, synthetic=plan.data is None, rows=rows)
 
 
-def _draw(data: Path, images: int) -> None:
+def _draw(data: Path, plan: Plan) -> None:
     from toolkit.synth import SynthRecipe, synthesize
 
-    synthesize(data, SynthRecipe(images=images, photos_per_part=2, contrast=CONTRAST))
+    synthesize(data, SynthRecipe(images=plan.images, photos_per_part=2, contrast=CONTRAST), force=plan.fresh)
 
 
 def _train(data: Path, plan: Plan) -> Run:
@@ -120,6 +122,7 @@ def _train(data: Path, plan: Plan) -> Run:
             recipe,
             weights=weights,
             prevalence=_prevalence(dataset.names, dataset.labels.tolist(), drawn=plan.data is None),
+            fresh=plan.fresh,
             watch=bar,
         )
     return open_run(plan.folder / "run")

@@ -44,8 +44,9 @@ def judge(alerts: list[Alert], expected: Expectation) -> Judgement:
     after = (min(pages) - expected.dirty_ms) / expected.interval_ms if pages else None
     failures = []
     if after is None or after > PAGE_WITHIN_INTERVALS:
-        when = "never paged" if after is None else f"paged after {after:.1f} report intervals"
-        failures.append(f"{expected.dirty_device} with the dirty lens was {when}, not within {PAGE_WITHIN_INTERVALS}")
+        when = "never paged" if after is None else f"paged after {after:.1f}"
+        limit = f"not within {PAGE_WITHIN_INTERVALS} report intervals"
+        failures.append(f"{expected.dirty_device} with the dirty lens was {when}, {limit}")
     if len(sites) > 1:
         failures.append(f"{expected.changeover_site} raised {len(sites)} site alerts, not one at most")
     if others:

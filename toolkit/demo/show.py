@@ -9,10 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from device_agent.contract.errors import BadInput
 from toolkit.demo.build import CONTRAST, WEIGHTS, Built, Plan, Row, Say, Stages, build
 from toolkit.demo.judgement import PAGE_WITHIN_INTERVALS, Expectation, Judgement, judge
 from toolkit.demo.plant import CAMERAS, CHANGED, DIRTY, INTERVAL_S, Plant
 from toolkit.demo.programs import Programs, ended_by_sigterm, wait_until
+from toolkit.paths import reading
 
 QUIET_S = 10  # healthy reports before anything happens
 APART_S = 4  # between the dirt and the change-over
@@ -34,21 +36,25 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_demo(
-    folder: Path, *, data: Path | None, weights: Path | None, once: bool, port: int | None, say: Say
+    folder: Path, *, data: Path | None, weights: Path | None, once: bool, port: int | None, fresh: bool, say: Say
 ) -> DemoResult:
     """Build, start the plant, disturb it, and judge the alerts; without `once`, go on until Ctrl-C and judge then.
 
+    Only what a demo made is replaced: `folder`/live always, with `fresh` also the run and the drawn images.
+
     Raises:
+        BadInput: `data` lies where the demo writes, or `folder`/live holds something else.
         LinesideError: what the single steps raise.
     """
+    live = folder / "live"
+    _check_free(folder, data)
     began, stages = time.monotonic(), Stages(say)
     if data is not None and weights is None:
         weights = _weights_at_hand()
-    built = build(Plan(folder=folder, data=data, weights=weights), stages)
+    built = build(Plan(folder=folder, data=data, weights=weights, fresh=fresh), stages)
     _say_table(built.rows, say)
-    live = folder / "live"
     shutil.rmtree(live, ignore_errors=True)
-    live.mkdir(parents=True)
+    (live / "log").mkdir(parents=True)
     with ended_by_sigterm(), Programs(live / "log") as programs:
         plant = Plant(programs, live.resolve(), built.bundle.resolve(), _source(built, live), port)
         with stages.stage("start"):
@@ -74,6 +80,19 @@ def run_demo(
         stages_s=stages.seconds,
         total_s=round(time.monotonic() - began, 1),
     )
+
+
+def _check_free(folder: Path, data: Path | None) -> None:
+    """Refuse to write over images or over a folder that no demo made."""
+    if data is not None:
+        images, out = data.resolve(), folder.resolve()
+        if out.is_relative_to(images) or any(images.is_relative_to(out / own) for own in ("run", "live")):
+            raise BadInput(f"{data}: overlaps with what the demo writes to {folder}; name another folder with --out")
+    live = folder / "live"
+    with reading(live):
+        names = {path.name for path in live.iterdir()} if live.exists() else set()
+    if names and "log" not in names:
+        raise BadInput(f"{live}: was not made by a demo and would be replaced; name another folder with --out")
 
 
 def _disturb(plant: Plant, programs: Programs, say: Say) -> Expectation:

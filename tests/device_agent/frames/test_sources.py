@@ -14,6 +14,7 @@ import pytest
 from device_agent.contract.errors import BadInput, LinesideError, Unreachable
 from device_agent.frames import Frame, FrameSource, SourceEnded, open_source, parse_source
 from device_agent.frames.camera import Camera
+from device_agent.frames.folder import Item, list_images
 
 cv2 = pytest.importorskip("cv2", reason="package: opencv-python-headless not installed")
 MakeFolder = Callable[..., Path]
@@ -152,6 +153,19 @@ def test_folders_that_do_not_fit_the_options(tmp_path: Path, options: str) -> No
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(BadInput):
         opened(f"folder:{tmp_path}:{options}")
+
+
+def test_a_manifest_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    text = "\ufefffile , class,split\r\n\r\na.png, good , test \r\nb.png,good,train\r\nc.png\r\n"
+    (tmp_path / "manifest.csv").write_text(text, encoding="utf-8", newline="")
+    assert list_images(tmp_path, split="test") == [Item(tmp_path / "a.png", "good")]
+    assert [item.label for item in list_images(tmp_path)] == ["good", "good", ""]
+
+
+def test_an_empty_manifest_needs_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").touch()
+    with pytest.raises(BadInput, match="needs a column 'file'"):
+        list_images(tmp_path)
 
 
 def test_a_manifest_that_is_none(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def test_help_ends_with_an_example_and_needs_no_framework() -> None:
 def test_prevalence_spreads_the_rest() -> None:
     assert parse_prevalence("good=0.99, pit=0.004", ["crack", "good", "pit", "stain"]) == [0.003, 0.99, 0.004, 0.003]
     assert parse_prevalence("a=0.5,b=0.5", ["a", "b"]) == [0.5, 0.5]
+    assert parse_prevalence("b, worn=0.4,a=b=0.5,c=0.1", ["a=b", "b, worn", "c"]) == [0.5, 0.4, 0.1]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ def test_prevalence_spreads_the_rest() -> None:
         ("good=nan", "must be like"),
         ("good=-0.1", "must be like"),
         ("perfect=0.9", "must be like .*classes good, pit"),
+        ("good=0.9,pit", "got 'pit'"),
+        ("good=0.9,good=0.8", "class 'good' is given twice"),
         ("good=0.9,pit=0.3", r"add up to 1\.2"),
         ("good=0.5,pit=0.3", r"add up to 0\.8"),
     ],

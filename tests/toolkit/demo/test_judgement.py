@@ -45,7 +45,7 @@ def test_a_page_and_one_site_alert_pass() -> None:
     [
         ([SITE], "never paged"),
         ([but(PAGE, severity="warn", paged_ms=None)], "never paged"),
-        ([but(PAGE, paged_ms=40_001)], "30.0 report intervals"),
+        ([but(PAGE, paged_ms=40_001)], "30.0, not within 30 report intervals"),
         ([but(PAGE, opened_ms=9_000)], "not true"),
         ([PAGE, but(PAGE, id="a2", scope="cam-1a", severity="warn")], "warn cam-1a"),
         ([PAGE, SITE, but(SITE, id="s2", stream="bulk+")], "2 site alerts"),
