@@ -13,7 +13,7 @@ from device_agent.contract.errors import LinesideError
 from toolkit.demo.broker import start_broker
 from toolkit.demo.programs import Programs, free_port, script, wait_until
 
-FPS = 20
+FPS = {"synthetic": 20, "folder": 40}  # a picture costs more to draw than to read
 INTERVAL_S = 1.0
 
 
@@ -74,7 +74,8 @@ class Plant:
         trigger = f"dirt=1,dirt_when={self._trigger('dirt')}" if camera.device == DIRTY else ""
         if camera.line == CHANGED:
             trigger = f"changeover_when={self._trigger('changeover')}"
-        options = ",".join(filter(None, [f"seed={1000 + number}", f"fps={FPS}", trigger]))
+        fps = FPS[self._source.partition(":")[0]]
+        options = ",".join(filter(None, [f"seed={1000 + number}", f"fps={fps}", trigger]))
         separator = "," if "=" in self._source.rpartition(":")[2] else ":"
         return [
             *(script("lineside-agent"), "run", "--bundle", str(self._bundle), "--artifact", camera.artifact),
