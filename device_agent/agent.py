@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.bundle import read_bundle, sweep, unpack
 from device_agent.config import Settings, Timing, phase_s
+from device_agent.contract.bundle import read_bundle
 from device_agent.contract.codec import SCHEMA
 from device_agent.contract.errors import BadInput, LinesideError
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest
@@ -32,6 +32,7 @@ from device_agent.recorder import Surroundings
 from device_agent.rungs import Open, Rungs, Serving, choose, opener
 from device_agent.salvage import open_spool
 from device_agent.telemetry import Telemetry, clock_synced
+from device_agent.unpacking import sweep, unpack
 from device_agent.uplink import Clocks, Uplink
 from device_agent.verdicts import Printer
 
@@ -51,11 +52,11 @@ def open_model(settings: Settings) -> Model:
     """The bundle of the settings, verified and unpacked into the state folder.
 
     Raises:
-        NotFound, TrustFailed, UnknownSchema, BadInput, NotWritable: as for `bundle.unpack` and `rungs.choose`.
+        NotFound, TrustFailed, UnknownSchema, BadInput, NotWritable: as for `read_bundle`, `unpack` and `rungs.choose`.
     """
     bundle = read_bundle(settings.bundle)
     artifacts = choose(bundle.manifest, settings.artifact)
-    folder = unpack(settings.bundle, settings.state / "bundles")
+    folder = unpack(bundle, settings.state / "bundles")
     return Model(folder, bundle.manifest, artifacts, bundle.golden, opener(folder, bundle.manifest.run.threads))
 
 

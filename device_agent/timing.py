@@ -7,12 +7,12 @@ import sys
 
 import msgspec
 
-from device_agent.bundle import unpack
 from device_agent.config import Settings
 from device_agent.contract.benchmark import BenchmarkReport
+from device_agent.contract.bundle import read_bundle
 from device_agent.contract.errors import BadInput
-from device_agent.contract.manifest import read_manifest
 from device_agent.rungs import artifact_name, choose
+from device_agent.unpacking import unpack
 
 LIMIT_S = 180
 
@@ -22,10 +22,10 @@ def bench_bundle(settings: Settings, *, quick: bool = False) -> list[BenchmarkRe
 
     Raises:
         BadInput: an artifact cannot be measured here.
-        TrustFailed, NotFound, NotWritable: as for `bundle.unpack`.
+        TrustFailed, NotFound, NotWritable: as for `read_bundle` and `unpack`.
     """
-    folder = unpack(settings.bundle, settings.state / "bundles")
-    manifest = read_manifest((folder / "manifest.json").read_bytes())
+    bundle = read_bundle(settings.bundle)
+    folder, manifest = unpack(bundle, settings.state / "bundles"), bundle.manifest
     reports = []
     for artifact in choose(manifest, settings.artifact):
         command = [sys.executable, "-m", "device_agent.measure", str(folder / artifact.files[0].name)]

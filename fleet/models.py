@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +9,12 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.engine import Connection, Row
 
-from device_agent.contract.errors import BadInput, NotFound
-from device_agent.contract.manifest import Baseline, BundleManifest, Label, read_manifest
+from device_agent.contract.bundle import read_bundle
+from device_agent.contract.manifest import Baseline, BundleManifest, Label
 from device_agent.contract.session import Birth
 from fleet.schema import MODEL
 from fleet.store import upsert
 
-MAX_MANIFEST_BYTES = 64 << 20
 DOCUMENTS = ("labels", "baseline")
 
 
@@ -36,29 +32,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_bundle_models(path: Path, now_ms: int) -> list[Model]:
-    """The models of a bundle, one for each artifact, from its manifest alone.
+    """The models of a bundle, one for each artifact.
 
     Raises:
-        NotFound: no such file.
-        BadInput: not a bundle, or its manifest is damaged or larger than 64 MiB.
+        NotFound, TrustFailed, UnknownSchema, BadInput: as for `read_bundle`.
     """
-    try:
-        content = path.read_bytes()
-        with zipfile.ZipFile(path) as bundle:
-            info = bundle.getinfo("manifest.json")
-            if info.file_size > MAX_MANIFEST_BYTES:
-                raise BadInput(f"{path}: manifest.json has {info.file_size} bytes, more than {MAX_MANIFEST_BYTES}")
-            text = bundle.read(info)
-    except FileNotFoundError:
-        raise NotFound(f"{path}: no such file; `lineside pack RUN --for PROFILE` makes a bundle") from None
-    except KeyError:
-        raise BadInput(f"{path}: a zip without manifest.json is no bundle") from None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        raise BadInput(f"{path}: not a bundle, or a damaged one: {str(error).lower()}") from error
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    manifest = read_manifest(text, where=f"{path}: manifest.json")
-    return models_of(manifest, hashlib.sha256(content).hexdigest(), now_ms)
+    bundle = read_bundle(path)
+    return models_of(bundle.manifest, bundle.sha256, now_ms)
 
 
 def models_of(manifest: BundleManifest, sha256: str, now_ms: int) -> list[Model]:

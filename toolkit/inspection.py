@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.bundle import read_bundle
+from device_agent.contract.bundle import read_bundle
 from device_agent.contract.manifest import BundleManifest
 
 
@@ -27,7 +27,7 @@ def inspect_bundle(path: Path) -> Inspection:
     """What `path` holds.
 
     Raises:
-        NotFound, TrustFailed, UnknownSchema, BadInput: as for `device_agent.bundle.read_bundle`.
+        NotFound, TrustFailed, UnknownSchema, BadInput: as for `device_agent.contract.bundle.read_bundle`.
     """
     bundle = read_bundle(path)
     return Inspection(

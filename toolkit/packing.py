@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.golden import GOLDEN_IMAGES, images_sha256
-from device_agent.bundle import entry, write_bundle
+from device_agent.contract.bundle import entry, write_bundle
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest, Golden, Lineage
 from profiles.schema import DeviceProfile

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
+from device_agent.contract.reading import read_plain
 from device_agent.frames.header import picture_size
-from device_agent.reading import read_plain
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 100_000_000

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_agent.bundle import entry, write_bundle
+from device_agent.contract.bundle import entry, write_bundle
 from device_agent.contract.codec import SCHEMA
 from device_agent.contract.histogram import BINS, ConfidenceHistogram
 from device_agent.contract.manifest import ArtifactManifest, Baseline, BundleManifest, Golden, InputSpec, Label

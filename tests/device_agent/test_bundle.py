@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from device_agent import bundle
+from device_agent import unpacking
+from device_agent.contract import bundle
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, TrustFailed, UnknownSchema
 from device_agent.contract.manifest import (
     ArtifactManifest,
@@ -226,7 +227,7 @@ def test_a_newer_minor_schema_is_read_and_kept(path: Path, tmp_path: Path) -> No
     text = write_manifest(manifest_of(FILES)).replace(b'"schema": "1.0"', b'"schema": "1.9", "fresh": 7')
     forged(path, [("manifest.json", text), *FILES.items()])
     assert bundle.read_bundle(path).manifest.schema == "1.9"
-    assert (bundle.unpack(path, tmp_path / "store") / "manifest.json").read_bytes() == text
+    assert (unpacking.unpack(bundle.read_bundle(path), tmp_path / "store") / "manifest.json").read_bytes() == text
 
 
 @pytest.mark.parametrize(
@@ -261,23 +262,23 @@ def test_only_the_files_of_the_manifest_are_written(path: Path) -> None:
 
 def test_unpack_is_by_content_and_repairs(path: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    folder = bundle.unpack(path, store)
+    folder = unpacking.unpack(bundle.read_bundle(path), store)
     assert folder == store / bundle.read_bundle(path).sha256[:16]
     assert (folder / MODEL).read_bytes() == FILES[MODEL]
     before = (folder / MODEL).stat().st_mtime_ns
-    assert bundle.unpack(path, store) == folder and (folder / MODEL).stat().st_mtime_ns == before
+    assert unpacking.unpack(bundle.read_bundle(path), store) == folder and (folder / MODEL).stat().st_mtime_ns == before
     (folder / MODEL).write_bytes(b"rotten")
-    assert (bundle.unpack(path, store) / MODEL).read_bytes() == FILES[MODEL]
+    assert (unpacking.unpack(bundle.read_bundle(path), store) / MODEL).read_bytes() == FILES[MODEL]
     assert [entry.name for entry in store.iterdir()] == [folder.name]
 
 
 def test_what_others_and_kills_left_beside_is_swept(path: Path, tmp_path: Path) -> None:
-    folder = bundle.unpack(path, tmp_path / "store")
+    folder = unpacking.unpack(bundle.read_bundle(path), tmp_path / "store")
     names = ("0" * 16, f".{'1' * 16}.0badcafe.part", f".{'2' * 16}.0badcafe.part.old")
     for name in (*names, "notes"):
         (folder.parent / name).mkdir()
         (folder.parent / name / "file").write_bytes(b"")
-    bundle.sweep(folder)
+    unpacking.sweep(folder)
     assert sorted(one.name for one in folder.parent.iterdir()) == sorted([folder.name, "notes"])
     assert (folder / MODEL).exists()
 
@@ -293,7 +294,7 @@ def test_a_file_that_is_also_a_folder_is_refused_before_the_disk_is(path: Path) 
 def test_nothing_of_a_damaged_bundle_is_unpacked(path: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(TrustFailed):
-        bundle.unpack(path, tmp_path / "store")
+        unpacking.unpack(bundle.read_bundle(path), tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 

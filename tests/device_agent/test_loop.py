@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from device_agent.bundle import read_bundle, unpack
+from device_agent.contract.bundle import read_bundle
 from device_agent.contract.errors import BadInput, LinesideError, SelfTestFailed
 from device_agent.contract.manifest import ArtifactManifest, InputSpec
 from device_agent.contract.report import DEGRADED, DeviceReport
@@ -22,6 +22,7 @@ from device_agent.loop import Loop, Outlets, Schedule
 from device_agent.recorder import Surroundings
 from device_agent.rungs import Rungs, Serving, choose, opener
 from device_agent.runtimes import Runtime
+from device_agent.unpacking import unpack
 
 MakeBundle = Callable[..., Path]
 
@@ -89,7 +90,7 @@ class Run:
         self.clock, self.reports, self.events = clock, list[DeviceReport](), list[str]()
         self.verdicts, self.serving, self.wall_ms = list[Verdict](), list[Serving](), 0
         self.bundle = read_bundle(path)
-        plain = opener(unpack(path, folder), 1)
+        plain = opener(unpack(read_bundle(path), folder), 1)
 
         def open_(artifact: ArtifactManifest) -> Runtime:
             return wrap(plain(artifact), artifact) if wrap else plain(artifact)

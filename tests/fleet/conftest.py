@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +11,16 @@ import pytest
 from sqlalchemy import Engine
 
 from device_agent.contract import topics
+from device_agent.contract.bundle import entry, write_bundle
 from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.histogram import BINS, ConfidenceHistogram
 from device_agent.contract.manifest import (
     ArtifactManifest,
     Baseline,
     BundleManifest,
-    FileEntry,
     Golden,
     InputSpec,
     Label,
-    write_manifest,
 )
 from device_agent.contract.report import CLOCK_SYNCED, DeviceReport, ImageQuality, write_backfill
 from device_agent.contract.session import Birth
@@ -121,12 +120,17 @@ class Plant:
         good, defect = shares(0.01, 0.002), shares(0.01, 0.9)
         counts[0] = np.round(4000 * good / good.sum())
         counts[1] = np.round(1000 * defect / defect.sum())
+        golden = io.BytesIO()
+        np.save(golden, np.zeros((1, 96, 96, 3), np.uint8))
+        runtimes = ("litert", "onnx", "openvino")
+        self.files = {f"{runtime}/model.bin": runtime[:1].encode() for runtime in runtimes}
+        self.files["golden.npy"] = golden.getvalue()
         self.manifest = BundleManifest(
             name="steel",
             profile="generic-x86-64",
             labels=[Label("good", "good"), Label("scratch", "defect")],
-            artifacts=[self._artifact(counts, runtime) for runtime in ("litert", "onnx", "openvino")],
-            golden_images=FileEntry("golden.npy", 1, SHA),
+            artifacts=[self._artifact(counts, runtime) for runtime in runtimes],
+            golden_images=entry("golden.npy", golden.getvalue()),
         )
         self.model_ids = [artifact.model_id for artifact in self.manifest.artifacts]
 
@@ -134,7 +138,7 @@ class Plant:
         return ArtifactManifest(
             runtime=runtime,
             precision="int8",
-            files=[FileEntry(f"{runtime}/model.bin", 1, SHA)],
+            files=[entry(f"{runtime}/model.bin", self.files[f"{runtime}/model.bin"])],
             input=InputSpec(height=96, width=96),
             temperature=1.0,
             golden=Golden([[0.0, 1.0]], 0.1),
@@ -161,10 +165,9 @@ class Plant:
         return Speaker(self, device, self.model_ids[model], interval_ms=interval_ms, seed=seed)
 
     def bundle(self, *, flip: bool = False) -> Path:
-        """A bundle file with nothing but its manifest."""
+        """A bundle file whose artifacts are one byte each."""
         path = self.folder / "steel-generic-x86-64.lineside"
-        with zipfile.ZipFile(path, "w") as file:
-            file.writestr("manifest.json", write_manifest(self.manifest))
+        write_bundle(path, self.manifest, self.files)
         if flip:
             content = bytearray(path.read_bytes())
             content[200] ^= 1

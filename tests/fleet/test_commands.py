@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from device_agent.contract import topics
-from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable
+from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, TrustFailed
 from fleet.cli import cli
 from fleet.detector_fleet import Settings
 from fleet.inbox import Message, read_batch
@@ -101,13 +101,13 @@ def test_models_are_read_from_a_bundle(plant, run):
 def test_what_is_no_bundle_is_refused(plant, run, content):
     path = plant.folder / "x.lineside"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=r"x\.lineside: not a bundle"):
+    with pytest.raises(TrustFailed, match=r"x\.lineside: damaged, or not a bundle"):
         run("models", "import", str(path))
     assert not (plant.folder / "fleet.db").exists()
 
 
 def test_a_damaged_bundle_and_a_missing_one_are_refused(plant, run):
-    with pytest.raises(LinesideError, match="damaged"):
+    with pytest.raises(TrustFailed, match="damaged"):
         run("models", "import", str(plant.bundle(flip=True)))
     with pytest.raises(NotFound, match="lineside pack"):
         run("models", "import", str(plant.folder / "none.lineside"))

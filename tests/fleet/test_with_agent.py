@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from device_agent.bundle import entry, write_bundle
+from device_agent.contract.bundle import entry, write_bundle
 from device_agent.contract.histogram import BINS
 from device_agent.contract.manifest import Baseline, Golden, InputSpec
 from device_agent.frames.surface import KINDS, draw

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from device_agent.bundle import read_bundle, unpack
+from device_agent.contract.bundle import read_bundle
 from device_agent.contract.errors import BadInput, NotFound, ParityFailed, TrustFailed
 from device_agent.runtimes import logits, open_runtime
 from device_agent.runtimes.onnx import OnnxRuntime
+from device_agent.unpacking import unpack
 from profiles import registry
 from profiles.schema import DeviceProfile
 from toolkit.commands.inspect import inspect
@@ -37,7 +38,7 @@ def test_the_device_finds_what_it_needs(tiny_run: Run, profile: DeviceProfile, t
     manifest = bundle.manifest
     assert [f"{one.runtime}-{one.precision}" for one in manifest.artifacts] == ["onnx-int8", "onnx-fp32"]
     assert manifest.run == profile.run and manifest.labels == tiny_run.labels
-    folder = unpack(Path(packed.path), tmp_path / "store")
+    folder = unpack(read_bundle(Path(packed.path)), tmp_path / "store")
     for artifact in manifest.artifacts:
         runtime = open_runtime(artifact.runtime, folder / artifact.files[0].name, artifact.input)
         answers = np.array([logits(runtime, image) for image in bundle.golden])

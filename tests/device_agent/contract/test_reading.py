@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.bundle import read_bundle
+from device_agent.contract.bundle import read_bundle
 from device_agent.contract.errors import BadInput, NotFound
-from device_agent.reading import read_plain
+from device_agent.contract.reading import read_plain
 
 
 def test_a_plain_file_within_its_limit(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
-import shutil
 import stat
 import tokenize
 import zipfile
@@ -22,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput, NotFound, TrustFailed
-from device_agent.contract.files import replacing, write_whole
+from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import BundleManifest, FileEntry, read_manifest, write_manifest
-from device_agent.reading import read_plain
+from device_agent.contract.reading import read_plain
 
 MANIFEST = "manifest.json"
 MAX_BUNDLE_BYTES = 512 * 1024**2
 MAX_MANIFEST_BYTES = 16 * 1024**2
-_LEFT = re.compile(r"[0-9a-f]{16}|\.[0-9a-f]{16}\..*\.part.*")
 _SEAL = b"sha256:"
 _SEAL_BYTES = len(_SEAL) + 64
 
@@ -86,43 +83,11 @@ def read_bundle(path: Path) -> Bundle:
     """
     try:
         content = read_plain(path, MAX_BUNDLE_BYTES)
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file; `lineside pack RUN --for PROFILE` makes a bundle") from None
     except OSError as error:
         raise NotFound(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     return _verified(content, str(path))
-
-
-def unpack(path: Path, folder: Path) -> Path:
-    """Folder `<folder>/<first 16 hex digits of the bundle's sha256>` with the bundle's files, verified.
-
-    It is made wholly or not at all. One that is there already is used if every file in it still has its digest, and
-    made anew otherwise.
-
-    Raises:
-        NotFound, TrustFailed, UnknownSchema, BadInput: as for `read_bundle`.
-        NotWritable: the disk is full or read-only.
-    """
-    bundle = read_bundle(path)
-    target = folder / bundle.sha256[:16]
-    if all(_holds(target / name, content) for name, content in bundle.files.items()):
-        return target
-    with replacing(target) as temporary:
-        for name, content in bundle.files.items():
-            write_whole(temporary / name, content)
-    return target
-
-
-def sweep(current: Path) -> None:
-    """Remove what other bundles, and unpackings that were killed, left beside the folder `current` of `unpack`."""
-    for path in current.parent.iterdir():
-        if path != current and _LEFT.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return path.read_bytes() == content
-    except OSError:
-        return False
 
 
 def _seal(files: Mapping[str, bytes]) -> bytes:
