@@ -11,11 +11,10 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from device_agent.contract.errors import BadInput, NotWritable
-from device_agent.contract.files import replacing
+from device_agent.contract.files import replacing, sweep
 from device_agent.contract.report import read_report
 from device_agent.spool import CAP_BYTES, Damaged, Event, Salvaged, Spool, checksum, condemned
 
@@ -64,9 +63,7 @@ def open_spool(
 def _sweep(folder: Path) -> None:
     """Clear what a killed salvage left half-done."""
     shutil.rmtree(folder / _READING, ignore_errors=True)
-    for left in folder.glob(f".{_FINISHED}.*.part"):
-        with suppress(OSError):
-            left.unlink()
+    sweep(folder, _FINISHED)
 
 
 def _build(folder: Path, found: list[Salvaged], wall: Callable[[], float]) -> None:

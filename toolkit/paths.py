@@ -1,10 +1,9 @@
-"""What a path refuses, in one line in place of a traceback; and what a killed process left beside a path."""
+"""What a path refuses, in one line in place of a traceback."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -59,18 +58,6 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def sweep_beside(path: Path) -> None:
-    """Clear what a killed process left beside `path` while it was writing it; what it had moved aside goes back if
-    nothing is in its place. What cannot be removed stays."""
-    pattern = f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"
-    with suppress(OSError):
-        for aside in path.parent.glob(f"{pattern}.old"):
-            if not path.exists():
-                aside.rename(path)
-        for left in path.parent.glob(f"{pattern}*"):
-            remove(left)
 
 
 @contextmanager

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
-from device_agent.contract.files import replacing
+from device_agent.contract.files import replacing, sweep
 from device_agent.frames.surface import FINISHES, KINDS, make_part, photograph
 from toolkit.images import MANIFEST
-from toolkit.paths import reading, sweep_beside
+from toolkit.paths import reading
 
 Progress = Callable[[int, int], None]  # done, total
 COLUMNS = ("file", "class", "group", "camera", "light", "product")
@@ -86,7 +86,7 @@ def synthesize(out: Path, recipe: SynthRecipe, *, force: bool = False, progress:
         NotWritable: the disk is full, read-only or forbids it.
     """
     kinds = plan_parts(recipe)
-    sweep_beside(out)
+    sweep(out.parent, out.name)
     _check_free(out, force)
     with replacing(out) as folder:
         for kind in KINDS:

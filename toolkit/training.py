@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput, NotWritable
-from device_agent.contract.files import write_whole
+from device_agent.contract.files import sweep, write_whole
 from toolkit.augment import FLIPS, flip
 from toolkit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from toolkit.curves import plot_confusion, plot_history, write_history
@@ -23,7 +23,7 @@ from toolkit.framework import load_keras, package_versions
 from toolkit.images import Dataset, load
 from toolkit.metrics import Metrics, balanced_loss, measure
 from toolkit.models import build, predict, save_model, settle_statistics
-from toolkit.paths import locked, reading, remove, sweep_beside
+from toolkit.paths import locked, reading, remove
 from toolkit.probe import fit_probe
 from toolkit.recipe import Recipe, differences
 from toolkit.runs import RunRecord, read_record, split_table, write_record, write_split
@@ -124,8 +124,8 @@ def _record(
 
 def _held(out: Path, new: RunRecord, fresh: bool) -> RunRecord | None:
     """The record of the same training in the folder; None where nothing is there, or what is there may go."""
-    for path in [*(out / name for name in OWN), out / CHECKPOINT]:
-        sweep_beside(path)
+    sweep(out, *OWN)
+    sweep(out / CHECKPOINT.parent)
     with reading(out):
         names = {path.name for path in out.iterdir()}
     try:

@@ -55,13 +55,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def sweep(folder: Path) -> None:
-    """Clear what killed processes left half-written in `folder`; what they had moved aside goes back where its place is
-    empty. To be called by the only process that writes there.
+def sweep(folder: Path, *names: str) -> None:
+    """Clear what killed processes left half-written in `folder`, of the given `names` or of all; what they had moved
+    aside goes back where its place is empty. To be called by the only process that writes there. What cannot be
+    removed stays.
     """
     for path in folder.glob(".*.part*"):
-        left = re.fullmatch(r"\.(.+)\.\w+\.part(\.old)?", path.name)
-        if left is None:
+        left = re.fullmatch(r"\.(.+)\.[0-9a-z_]{8}\.part(\.old)?", path.name)
+        if left is None or (names and left[1] not in names):
             continue
         if left[2] and not (folder / left[1]).exists():
             with suppress(OSError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.contract.errors import BadInput, NotFound, NotWritable
-from toolkit.paths import locked, reading, remove, sweep_beside, writing
+from toolkit.paths import locked, reading, remove, writing
 
 
 def test_errors_of_the_system_are_one_line_and_ours_pass() -> None:
@@ -64,11 +64,3 @@ def test_a_file_system_without_locks_is_taken_as_it_is(tmp_path: Path, monkeypat
     monkeypatch.setattr("toolkit.paths.fcntl.flock", flock)
     with locked(tmp_path, "busy"):
         pass
-
-
-def test_only_leftovers_of_the_very_path_are_swept(tmp_path: Path) -> None:
-    names = [".run[1].0123abcd.part", ".run[1].0123abcd.part.old", ".run1.0123abcd.part", ".run[1].part", "run[1]"]
-    for name in names:
-        (tmp_path / name).mkdir()
-    sweep_beside(tmp_path / "run[1]")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[2:])

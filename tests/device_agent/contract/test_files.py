@@ -70,6 +70,14 @@ def test_what_a_killed_process_left_is_swept_and_what_it_moved_aside_goes_back(t
     assert names(tmp_path) == [".hidden", "gone", "whole"] and names(tmp_path / "gone") == ["old"]
 
 
+def test_only_leftovers_of_the_very_name_are_swept(tmp_path: Path) -> None:
+    made = [".run[1].0123abcd.part", ".run[1].0123abcd.part.old", ".run1.0123abcd.part", ".run[1].part", "run[1]"]
+    for name in made:
+        (tmp_path / name).mkdir()
+    sweep(tmp_path, "run[1]")
+    assert names(tmp_path) == sorted(made[2:])
+
+
 def test_a_folder_killed_between_its_two_renames_is_the_one_before_after_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
