@@ -8,7 +8,7 @@ from device_agent.console import LazyGroup, run
 
 COMMANDS = {
     "demo": "toolkit.commands.demo:demo",
-    "data": "toolkit.commands.data:data",
+    "data": "toolkit.commands.data.group:data",
     "train": "toolkit.commands.train:train",
     "convert": "toolkit.commands.convert:convert",
     "verify": "toolkit.commands.verify:verify",

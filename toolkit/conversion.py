@@ -29,7 +29,7 @@ from converters.keras_export import Export, keras_logits
 from converters.parity import EVIDENCE, ParityReport, Reference, check_spread, measure
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
 from device_agent.contract.files import sweep
-from toolkit.images import load
+from toolkit.data.images import load
 from toolkit.runs import Run
 
 REFERENCE_IMAGES = 1000

@@ -18,7 +18,7 @@ from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest, Golden, Lineage
 from profiles.schema import DeviceProfile
 from toolkit.artifacts import Artifact, open_artifact
-from toolkit.evaluation import ensure_evaluation
+from toolkit.evaluation.scores import ensure_evaluation
 from toolkit.runs import Run
 
 PACKAGES = ("ai-edge-litert", "keras", "lineside", "numpy", "onnxruntime", "openvino", "tensorflow", "tensorflow-cpu")

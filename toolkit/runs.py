@@ -26,10 +26,10 @@ from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import InputSpec, Label
-from toolkit.listing import SPLITS
+from toolkit.data.listing import SPLITS
 
 if TYPE_CHECKING:
-    from toolkit.images import Dataset
+    from toolkit.data.images import Dataset
 
 RUN_SCHEMA = "1.0"
 Images = NDArray[np.uint8]
@@ -96,7 +96,7 @@ class Run:
 
     @functools.cached_property
     def _dataset(self) -> Dataset:
-        from toolkit.images import open_dataset
+        from toolkit.data.images import open_dataset
 
         found, data = open_dataset(Path(self.record.data), join=False), self.record.data
         names = [label.name for label in self.labels]
@@ -133,14 +133,14 @@ class Run:
 
     def images(self, split: str) -> tuple[Images, NDArray[np.int64]]:
         """Images (n, h, w, channels) uint8 as the device's preprocessing gives them, and labels (n,)."""
-        from toolkit.images import load
+        from toolkit.data.images import load
 
         dataset, rows = self.dataset(), self.rows(split)
         return load(dataset, self.record.input, rows), np.asarray(dataset.labels, np.int64)[rows]
 
     def golden(self, count: int = 16) -> Images:
         """Up to `count` validation images (n, h, w, channels) uint8, the classes in turn, the same ones every time."""
-        from toolkit.images import load
+        from toolkit.data.images import load
 
         dataset, rows = self.dataset(), self.rows("val")
         labels = np.asarray(dataset.labels)[rows]
@@ -149,7 +149,7 @@ class Run:
 
     def model(self) -> Any:
         """The Keras model, loaded now (imports TensorFlow)."""
-        from toolkit.models import load_model
+        from toolkit.models.networks import load_model
 
         return load_model(self.model_path)
 

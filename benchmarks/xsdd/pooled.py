@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.intervals import group_bootstrap
-from toolkit.metrics import macro_f1
+from toolkit.evaluation.intervals import group_bootstrap
+from toolkit.evaluation.metrics import macro_f1
 
 DRAWS = 2000
 LIMITS = {"fp32": 0.3, "fp16": 0.3, "int8": 1.5}  # points of macro-F1 under Keras

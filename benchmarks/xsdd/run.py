@@ -26,14 +26,14 @@ from device_agent.contract.errors import NotFound
 from device_agent.contract.files import write_whole
 from toolkit.artifacts import open_artifact
 from toolkit.conversion import convert_run
-from toolkit.evaluation import infer
-from toolkit.images import Dataset, open_dataset
-from toolkit.models import Architecture, predict
-from toolkit.recipe import Recipe, make_recipe
+from toolkit.data.images import Dataset, open_dataset
+from toolkit.data.splits import folds
+from toolkit.evaluation.scores import infer
+from toolkit.models.networks import Architecture, predict
 from toolkit.runs import Run, open_run
-from toolkit.splits import folds
-from toolkit.training import TrainingResult, train
-from toolkit.training_bar import TrainingBar
+from toolkit.training.bar import TrainingBar
+from toolkit.training.recipe import Recipe, make_recipe
+from toolkit.training.trainer import TrainingResult, train
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("LINESIDE_DATA", "../shared/data")) / "xsdd"

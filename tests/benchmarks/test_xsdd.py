@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from toolkit.images import open_dataset
-from toolkit.metrics import macro_f1
+from toolkit.data.images import open_dataset
+from toolkit.evaluation.metrics import macro_f1
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "xsdd"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from device_agent.contract.manifest import InputSpec
-from toolkit.models import Architecture, build, predict
-from toolkit.probe import fit_probe
+from toolkit.models.networks import Architecture, build, predict
+from toolkit.training.probe import fit_probe
 
 NAMES = ["good", "scratch", "stain"]
 SIZE = 64

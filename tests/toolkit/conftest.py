@@ -17,7 +17,7 @@ from converters.parity import compare, precision_of
 from device_agent.contract.errors import LinesideError
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import InputSpec
-from toolkit.images import open_dataset
+from toolkit.data.images import open_dataset
 from toolkit.runs import Run, RunRecord, open_run, write_record, write_split
 
 CLASSES = {"bright": 200, "good": 128, "dark": 55}

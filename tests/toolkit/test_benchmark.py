@@ -15,7 +15,7 @@ from device_agent.contract.manifest import RunSection
 from toolkit import benchmark
 from toolkit.benchmark import bench_artifact, find_misses
 from toolkit.commands.bench import bench
-from toolkit.evaluation import evaluate_artifact
+from toolkit.evaluation.scores import evaluate_artifact
 from toolkit.runs import Run
 
 REPORT = BenchmarkReport(

@@ -22,7 +22,7 @@ from profiles import registry
 from profiles.schema import DeviceProfile
 from toolkit.commands.inspect import inspect
 from toolkit.commands.pack import pack
-from toolkit.evaluation import read_evaluation
+from toolkit.evaluation.scores import read_evaluation
 from toolkit.packing import pack_run
 from toolkit.runs import Run, open_run
 

@@ -136,7 +136,7 @@ def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile
 def _accuracy(run: Run, name: str) -> float | None:
     """Accuracy on validation, if these very files were evaluated."""
     from toolkit.artifacts import open_artifact
-    from toolkit.evaluation import read_evaluation
+    from toolkit.evaluation.scores import read_evaluation
 
     evaluation = read_evaluation(run, name)
     return evaluation.accuracy if evaluation and evaluation.artifact_sha256 == open_artifact(run, name).sha256 else None

@@ -10,7 +10,7 @@ import click
 from device_agent.console import json_option, print_json
 
 if TYPE_CHECKING:
-    from toolkit.evaluation import Evaluation
+    from toolkit.evaluation.scores import Evaluation
 
 
 @click.command("evaluate")
@@ -34,8 +34,8 @@ def evaluate(run_dir: Path, split: Literal["val", "test"], names: tuple[str, ...
     Example: lineside evaluate runs/steel
     """
     from toolkit.artifacts import open_artifact, open_artifacts
-    from toolkit.evaluation import evaluate_artifact
-    from toolkit.reliability_plot import plot_reliability
+    from toolkit.evaluation.reliability_plot import plot_reliability
+    from toolkit.evaluation.scores import evaluate_artifact
     from toolkit.runs import open_run
 
     run = open_run(run_dir)

@@ -12,7 +12,7 @@ from device_agent.console import json_option, print_json
 from device_agent.contract.errors import BadInput
 
 if TYPE_CHECKING:
-    from toolkit.training import TrainingResult
+    from toolkit.training.trainer import TrainingResult
 
 FAMILIES = ["mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large"]
 
@@ -74,13 +74,13 @@ def train(
     \b
     Example: lineside train data/steel --out runs/steel --width 0.5 --size 96
     """
-    from toolkit.images import open_dataset
-    from toolkit.models import Architecture
-    from toolkit.recipe import make_recipe
-    from toolkit.splits import split
+    from toolkit.data.images import open_dataset
+    from toolkit.data.splits import split
+    from toolkit.models.networks import Architecture
     from toolkit.terminal import progress_bar
-    from toolkit.training import train as run_training
-    from toolkit.training_bar import TrainingBar
+    from toolkit.training.bar import TrainingBar
+    from toolkit.training.recipe import make_recipe
+    from toolkit.training.trainer import train as run_training
 
     architecture = Architecture(
         family=model,

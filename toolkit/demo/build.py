@@ -96,19 +96,19 @@ def build(plan: Plan, stages: Stages) -> Built:
 
 
 def _draw(data: Path, plan: Plan) -> None:
-    from toolkit.synth import SynthRecipe, synthesize
+    from toolkit.data.synth import SynthRecipe, synthesize
 
     synthesize(data, SynthRecipe(images=plan.images, photos_per_part=2, contrast=CONTRAST), force=plan.fresh)
 
 
 def _train(data: Path, plan: Plan) -> Run:
-    from toolkit.images import open_dataset
-    from toolkit.models import Architecture
-    from toolkit.recipe import make_recipe
+    from toolkit.data.images import open_dataset
+    from toolkit.data.splits import split
+    from toolkit.models.networks import Architecture
     from toolkit.runs import open_run
-    from toolkit.splits import split
-    from toolkit.training import train
-    from toolkit.training_bar import TrainingBar
+    from toolkit.training.bar import TrainingBar
+    from toolkit.training.recipe import make_recipe
+    from toolkit.training.trainer import train
 
     dataset = open_dataset(data)
     weights = str(plan.weights) if plan.weights else None
@@ -149,7 +149,7 @@ def _convert(run: Run) -> dict[str, float]:
 
 def _row(run: Run, name: str, agreement: float) -> Row:
     from toolkit.benchmark import bench_artifact
-    from toolkit.evaluation import ensure_evaluation
+    from toolkit.evaluation.scores import ensure_evaluation
 
     found = ensure_evaluation(run, name)
     speed = bench_artifact(run, name, quick=True)

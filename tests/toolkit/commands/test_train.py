@@ -11,16 +11,16 @@ from click.testing import CliRunner
 
 from device_agent.contract.errors import BadInput, LinesideError
 from toolkit.commands.train import parse_prevalence, train
-from toolkit.images import open_dataset
-from toolkit.recipe import Recipe
-from toolkit.splits import split
-from toolkit.synth import SynthRecipe, synthesize
+from toolkit.data.images import open_dataset
+from toolkit.data.splits import split
+from toolkit.data.synth import SynthRecipe, synthesize
+from toolkit.training.recipe import Recipe
 
 
 def test_help_ends_with_an_example_and_needs_no_framework() -> None:
     result = CliRunner().invoke(train, ["--help"])
     assert result.exit_code == 0 and "Example: lineside train" in result.output
-    assert "keras" not in sys.modules or "toolkit.training" in sys.modules
+    assert "keras" not in sys.modules or "toolkit.training.trainer" in sys.modules
 
 
 def test_prevalence_spreads_the_rest() -> None:
@@ -79,7 +79,7 @@ def test_the_split_has_a_seed_of_its_own(
         seen.update(split=split, flips=recipe.flips)
         raise BadInput("enough")
 
-    monkeypatch.setattr("toolkit.training.train", stop)
+    monkeypatch.setattr("toolkit.training.trainer.train", stop)
     arguments = [str(tmp_path / "set"), "--out", str(tmp_path / "run"), "--flips", "up-down", *options]
     assert isinstance(CliRunner().invoke(train, arguments).exception, BadInput)
     assert np.array_equal(seen["split"], split(open_dataset(tmp_path / "set"), seed)) and seen["flips"] == "up-down"

@@ -1,0 +1,79 @@
+"""Recipes: defaults that depend on the start, ranges, and what counts as another training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.contract.errors import BadInput, NotFound
+from toolkit.models.networks import Architecture
+from toolkit.training.recipe import Recipe, differences, make_recipe
+
+
+def test_defaults_are_gentle_after_a_probe() -> None:
+    scratch = make_recipe(Architecture())
+    probed = make_recipe(Architecture(), weights="imagenet")
+    assert probed.lr < scratch.lr / 10
+    assert probed.epochs < scratch.epochs
+
+
+def test_weights_are_known_by_content_not_by_path(tmp_path: Path) -> None:
+    documents = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.h5").write_bytes(b"same")
+        documents.append(make_recipe(Architecture(), weights=str(tmp_path / folder / "w.h5")).document())
+    assert documents[0] == documents[1]
+    assert str(tmp_path) not in str(documents[0])
+
+
+def test_differences_name_what_changed() -> None:
+    one, two = (make_recipe(Architecture(size=size), seed=size).document() for size in (64, 96))
+    assert differences(one, two) == ["seed was 64 and is 96", "size was 64 and is 96"]
+    assert differences(one, one) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 1}, "batch must be 2 to 4096, got 1"),
+        ({"lr": 0.0}, "lr must be"),
+        ({"lr": float("nan")}, "lr must be"),
+        ({"epochs": 0}, "epochs must be 1"),
+        ({"patience": 0}, "patience must be"),
+        ({"seed": -1}, "seed must be"),
+    ],
+)
+def test_numbers_out_of_range(options: dict[str, float], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        make_recipe(Architecture(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (Architecture(family="resnet"), "no 'resnet'; known are mobilenet-v2"),
+        (Architecture(alpha=0), "width must be 0.05 to 2, got 0"),
+        (Architecture(size=31), "size must be 32 to 512 px, got 31"),
+        (Architecture(minimalistic=True), "belong to mobilenet-v3"),
+    ],
+)
+def test_architectures_that_cannot_be(architecture: Architecture, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        make_recipe(architecture)
+
+
+def test_probe_alone_needs_no_epoch() -> None:
+    assert make_recipe(Architecture(), weights="imagenet", epochs=0).epochs == 0
+
+
+def test_weights_that_are_not_there() -> None:
+    with pytest.raises(NotFound, match=r"no such file of weights"):
+        make_recipe(Architecture(), weights="nowhere.h5")
+
+
+def test_document_is_flat() -> None:
+    document = Recipe(epochs=3, lr=0.1, patience=2).document()
+    assert {"family", "alpha", "size", "epochs", "lr"} <= document.keys()
+    assert not any(isinstance(value, dict) for value in document.values())

@@ -1,0 +1,132 @@
+"""Training, validation and test images: by group, so that no part is on two sides, and with every class on each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_agent.contract.errors import BadInput
+from toolkit.data.images import Dataset
+from toolkit.data.listing import SPLITS
+
+Labels = NDArray[np.integer]
+Groups = NDArray[np.str_]
+
+
+def split(dataset: Dataset, seed: int, shares: tuple[float, float, float] = (0.7, 0.15, 0.15)) -> NDArray[np.str_]:
+    """ "train", "val" or "test" of each image: (n,) str. The manifest's own split is taken where there is one.
+
+    Otherwise groups are dealt out at random so that each class comes near `shares`; the same seed gives the same split.
+
+    Raises:
+        BadInput: a class with fewer than three groups or missing in a split; a group, or images of equal pixels, that
+            stand in two splits.
+    """
+    if dataset.splits is not None:
+        _check(dataset, dataset.splits)
+        return dataset.splits
+    for label, name in enumerate(dataset.names):
+        groups = len(np.unique(dataset.groups[dataset.labels == label]))
+        if groups < len(SPLITS):
+            raise BadInput(
+                f"{dataset.dir}: a class has too few groups for the three splits: {name!r} has {groups} "
+                f"group{'s' * (groups != 1)}; photographs of one part are one group"
+            )
+    _, val, test = np.asarray(shares) / sum(shares)
+    out = np.full(len(dataset), "train", dtype="<U5")
+    out[_share(dataset.labels, dataset.groups, test, seed)] = "test"
+    rest = np.flatnonzero(out == "train")
+    out[rest[_share(dataset.labels[rest], dataset.groups[rest], val / (1 - test), seed)]] = "val"
+    _fill(dataset, out)
+    _check(dataset, out)
+    return out
+
+
+def folds(labels: NDArray[np.integer], groups: Groups, k: int, seed: int) -> NDArray[np.int64]:
+    """Fold 0 to k - 1 of each image: (n,) int64, stratified by class, no group in two folds.
+
+    Raises:
+        BadInput: more folds than groups, or a class whose images are all in one group.
+    """
+    most = _most_folds(labels, groups)
+    if not 2 <= k <= most:
+        raise BadInput(
+            f"folds must be 2 to {most} for {len(np.unique(groups))} groups of {len(labels)} images, got {k}"
+        )
+    for label in np.unique(labels):
+        if len(np.unique(groups[labels == label])) < 2:
+            raise BadInput(f"all images of class {label} are one group; folds need two groups of each class")
+    return _deal(labels, groups, k, seed)
+
+
+def _most_folds(labels: Labels, groups: Groups) -> int:
+    return min(len(np.unique(groups)), int(np.bincount(labels).max()))
+
+
+def _deal(labels: Labels, groups: Groups, k: int, seed: int) -> NDArray[np.int64]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    out = np.empty(len(labels), np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for fold, (_, rows) in enumerate(
+            StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(labels, labels, groups)
+        ):
+            out[rows] = fold
+    return out
+
+
+def _share(labels: Labels, groups: Groups, share: float, seed: int) -> NDArray[np.int64]:
+    """Rows of about `share` of the images of each class, in whole groups: one fold of as many as fit."""
+    k = min(max(2, round(1 / share)), _most_folds(labels, groups))
+    return np.flatnonzero(_deal(labels, groups, k, seed) == 0)
+
+
+def _fill(dataset: Dataset, split: NDArray[np.str_]) -> None:
+    """Move a group to each split that lacks a class, out of one that keeps all its classes without it."""
+    for label in range(len(dataset.names)):
+        for name in SPLITS:
+            if not (dataset.labels[split == name] == label).any():
+                _move(dataset, split, label, name)
+
+
+def _move(dataset: Dataset, split: NDArray[np.str_], label: int, to: str) -> None:
+    for source in SPLITS:
+        inside = split == source
+        for group in np.unique(dataset.groups[inside & (dataset.labels == label)]):
+            leaving = inside & (dataset.groups == group)
+            if set(dataset.labels[leaving]) <= set(dataset.labels[inside & ~leaving]):
+                split[leaving] = to
+                return
+
+
+def _check(dataset: Dataset, split: NDArray[np.str_]) -> None:
+    for name in SPLITS:
+        missing = set(range(len(dataset.names))) - set(dataset.labels[split == name].tolist())
+        if missing:
+            raise BadInput(f"{dataset.dir}: class {dataset.names[min(missing)]!r} has no image in the {name} split")
+    stated = dataset.groups if dataset.stated is None else dataset.stated
+    if divided := _divided(stated.tolist(), split):
+        one, other = divided
+        sides = f"{split[one]} and {split[other]}"
+        count = sum(len(set(split[stated == group])) > 1 for group in np.unique(stated))
+        more = "" if count == 1 else f" ({count} groups are divided)"
+        raise BadInput(f"{dataset.dir}: group {str(stated[one])!r} is in both {sides}; it must be on one side{more}")
+    if divided := _divided(dataset.pixels or [], split):
+        one, other = divided
+        raise BadInput(
+            f"{dataset.dir}: {dataset.files[one]} in {split[one]} and {dataset.files[other]} in {split[other]} have "
+            "equal pixels; they must be on one side"
+        )
+
+
+def _divided(keys: Sequence[Hashable], split: NDArray[np.str_]) -> tuple[int, int] | None:
+    """Two rows of one key on two sides of the split, if there are any."""
+    first: dict[Hashable, int] = {}
+    for row, key in enumerate(keys):
+        if split[first.setdefault(key, row)] != split[row]:
+            return first[key], row
+    return None
