@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
 
 from device_agent.classify import Prediction, classify
 from device_agent.contract.errors import LinesideError
 from device_agent.contract.manifest import InputSpec, Label
 from device_agent.contract.report import DeviceReport
 from device_agent.contract.review import Verdict
+from device_agent.decide import decide
 from device_agent.frames import Frame, SourceEnded
 from device_agent.recorder import Recorder, Surroundings
 from device_agent.rungs import Rungs, Serving
@@ -140,7 +143,7 @@ class Loop:
             return False
         self._failed = 0
         if self._out.verdict is not None:
-            self._out.verdict(self._verdict(frame, answer))
+            self._out.verdict(self._verdict(frame, answer, logits))
         stages_us = (
             frame.capture_us,
             frame.preprocess_us + (encoded_ns - started_ns) / 1e3,
@@ -161,10 +164,16 @@ class Loop:
         else:
             self._change(self._rungs.descend(fault))
 
-    def _verdict(self, frame: Frame, answer: Prediction) -> Verdict:
-        label = self._labels[answer.label]
+    def _verdict(self, frame: Frame, answer: Prediction, logits: NDArray[np.floating]) -> Verdict:
+        label, decision = self._labels[answer.label], self._serving.artifact.decision
         return Verdict(
-            frame.stamp, label.name, label.role, answer.probability, answer.log_odds, frame.captured_ns // 1_000_000
+            frame.stamp,
+            label.name,
+            label.role,
+            answer.probability,
+            answer.log_odds,
+            frame.captured_ns // 1_000_000,
+            decision=UNSET if decision is UNSET else decide(logits, decision, self._labels),
         )
 
     def _change(self, serving: Serving) -> None:

@@ -7,14 +7,21 @@ import click
 from device_agent.console import LazyGroup, run
 
 COMMANDS = {
+    "init": "toolkit.commands.init:init",
     "demo": "toolkit.commands.demo:demo",
     "data": "toolkit.commands.data.group:data",
     "train": "toolkit.commands.train:train",
+    "distill": "toolkit.commands.distill:distill",
     "convert": "toolkit.commands.convert:convert",
     "verify": "toolkit.commands.verify:verify",
     "evaluate": "toolkit.commands.evaluate:evaluate",
+    "operating-point": "toolkit.commands.operating_point:operating_point",
+    "robustness": "toolkit.commands.robustness:robustness",
+    "compare": "toolkit.commands.compare:compare",
     "bench": "toolkit.commands.bench:bench",
     "profiles": "toolkit.commands.profiles:profiles",
+    "ablation": "toolkit.commands.ablation:ablation",
+    "report": "toolkit.commands.report:report",
     "pack": "toolkit.commands.pack:pack",
     "inspect": "toolkit.commands.inspect:inspect",
 }

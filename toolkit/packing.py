@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from converters.golden import GOLDEN_IMAGES, images_sha256
@@ -19,6 +20,7 @@ from device_agent.contract.manifest import ArtifactManifest, BundleManifest, Gol
 from profiles.schema import DeviceProfile
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.evaluation.scores import ensure_evaluation
+from toolkit.operating_point.point import read_operating_point
 from toolkit.runs import Run
 
 PACKAGES = ("ai-edge-litert", "keras", "lineside", "numpy", "onnxruntime", "openvino", "tensorflow", "tensorflow-cpu")
@@ -40,11 +42,12 @@ def pack_run(run: Run, profile: DeviceProfile, out: Path | None = None, *, progr
     """Write the bundle of a run for a profile; by default the file is RUN/<run>-<profile>.lineside.
 
     Known answers come from the conversion, temperature and baseline from the evaluation, which is made where there is
-    none. Nothing else is measured, so a run that was evaluated gives the same bytes whenever and wherever it is packed.
+    none, and the operating point is the one that was found, if one was. Nothing else is measured, so a run that was
+    evaluated gives the same bytes whenever and wherever it is packed.
 
     Raises:
         NotFound: an artifact of the profile was not converted; the sentence names the command.
-        BadInput: the golden images changed since the conversion.
+        BadInput: the golden images changed since the conversion, or the operating point is of another artifact.
         ParityFailed: an artifact is not the one that passed its gate, or the run has another model by now.
         NotWritable: the disk is full or read-only.
     """
@@ -98,6 +101,7 @@ def _describe(run: Run, artifact: Artifact, images: NDArray[np.uint8], files: di
         name = f"{artifact.name}/{path.name}"
         files[name] = path.read_bytes()
         entries.append(entry(name, files[name]))
+    point = read_operating_point(run, artifact.name)
     return ArtifactManifest(
         runtime=artifact.runtime,
         precision=artifact.precision,
@@ -106,11 +110,14 @@ def _describe(run: Run, artifact: Artifact, images: NDArray[np.uint8], files: di
         temperature=evaluation.temperature,
         golden=_golden(artifact, images),
         baseline=evaluation.baseline,
+        operating_point=None if point is None else round(point.low_score, 12),
+        decision=UNSET if point is None else point.decision(),
         metrics={
             "accuracy": round(evaluation.accuracy, 6),
             "balanced_accuracy": round(evaluation.balanced_accuracy, 6),
             "ece": round(evaluation.ece, 6),
             "macro_f1": round(evaluation.macro_f1, 6),
+            **({} if point is None else point.metrics()),
         },
     )
 

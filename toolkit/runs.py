@@ -37,9 +37,9 @@ Images = NDArray[np.uint8]
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_sha256` the digest of every image,
-    class and group in it, `split_sha256` that of split.csv, `recipe` all that the training was asked for, `packages`
-    the versions that it ran with, `prevalence` the share of each class on the line, if stated. `metrics` are in [0, 1],
-    measured on the validation images by Keras."""
+    class and group in it, `split_sha256` that of split.csv, `recipe` all that the training was asked for, `reasons` why
+    where they were chosen by the data, `packages` the versions that it ran with, `prevalence` the share of each class
+    on the line, if stated. `metrics` are in [0, 1], measured on the validation images by Keras."""
 
     schema: str = RUN_SCHEMA
     status: Literal["training", "trained"]
@@ -53,6 +53,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     data_sha256: str
     split_sha256: str = ""
     recipe: dict[str, Any]
+    reasons: list[str] = []
     packages: dict[str, str] = {}
     prevalence: list[float] | None = None
     metrics: dict[str, float] = {}
@@ -149,9 +150,9 @@ class Run:
 
     def model(self) -> Any:
         """The Keras model, loaded now (imports TensorFlow)."""
-        from toolkit.models.networks import load_model
+        from toolkit.models.files import load_model
 
-        return load_model(self.model_path)
+        return load_model(self.model_path, self.record.family)
 
 
 def open_run(path: str | Path, *, finished: bool = True) -> Run:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.framework import load_keras, package_versions
-from toolkit.models.networks import Architecture, build
+from toolkit.models.architecture import Architecture
+from toolkit.models.networks import build
 from toolkit.training.fused import fused_normalization
 
 BATCH, STEPS, SEED = 32, 12, 0

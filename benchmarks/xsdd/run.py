@@ -1,9 +1,8 @@
 """How well the product's recipe does on X-SDD, by Keras and through every artifact; see README.md.
 
-python benchmarks/xsdd/run.py train [--recipe NAME] [--fold K]   a run for each fold, which is its test split
-python benchmarks/xsdd/run.py convert [--fold K]                 their artifacts
-python benchmarks/xsdd/run.py final                              train and convert on the manifest's own split
-python benchmarks/xsdd/run.py table [--test] [--write]           pooled figures; with --write also to results.md
+python benchmarks/xsdd/run.py train [--recipe NAME] [--seed S] [--fold K]   a run for each fold, its test split
+python benchmarks/xsdd/run.py convert [--fold K]     the artifacts of seed 0, recipe default
+python benchmarks/xsdd/run.py table [--write]        pooled figures; with --write also to results.md
 
 What is there already is not done again, so that a call that was interrupted goes on.
 """
@@ -19,58 +18,56 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pooled import HEAD, Answers, pool, row
+from pooled import Fold, Pooled, gain, pool
 
-from converters.artifact import file_sha256
-from device_agent.contract.errors import NotFound
 from device_agent.contract.files import write_whole
-from toolkit.artifacts import open_artifact
 from toolkit.conversion import convert_run
 from toolkit.data.images import Dataset, open_dataset
 from toolkit.data.splits import folds
-from toolkit.evaluation.scores import infer
-from toolkit.models.networks import Architecture, predict
+from toolkit.evaluation.answers import answers_of
+from toolkit.evaluation.metrics import macro_f1
+from toolkit.models.architecture import Architecture
 from toolkit.runs import Run, open_run
 from toolkit.training.bar import TrainingBar
 from toolkit.training.recipe import Recipe, make_recipe
-from toolkit.training.trainer import TrainingResult, train
+from toolkit.training.results import TrainingResult
+from toolkit.training.trainer import train
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("LINESIDE_DATA", "../shared/data")) / "xsdd"
 WEIGHTS = Path(os.environ.get("LINESIDE_WEIGHTS", "../shared/weights"))
 BACKBONE = "keras/mobilenet_v2_1.0_224_tf2ptq_dequant_no_top.h5"
 ARTIFACTS = ("litert-fp32", "onnx-fp32", "openvino-fp16", "litert-int8", "onnx-int8", "openvino-int8")
-RECIPES: dict[str, int | None] = {"default": None, "fine-tuned": 4}  # epochs after the probe
-CHOSEN = "default"
-FOLDS, INNER_FOLDS, SEED = 5, 7, 0
-Logits = NDArray[np.float32]
+RECIPES: dict[str, int | None] = {"default": None, "probe": 0}  # epochs after the probe; None: what the product does
+FOLDS, INNER_FOLDS, SEEDS = 5, 7, (0, 1, 2)
+AIM, ECE_AIM = 97.0, 2.0  # % macro-F1 over all images, % calibration error
+LOSS_LIMIT = -1.0  # points of macro-F1 that a fold may be under its own probe
+LIMITS = {"fp32": 0.3, "fp16": 0.3, "int8": 1.5}  # points of macro-F1 that an artifact may be under Keras
 
 
-def recipe(name: str, weights: Path) -> Recipe:
-    """What `lineside train --width 1.0 --size 128 --weights WEIGHTS` does, or with `--epochs 4` (fine-tuned)."""
-    return make_recipe(Architecture(alpha=1.0, size=128), weights=str(weights), epochs=RECIPES[name], seed=SEED)
+def recipe(name: str, weights: Path, seed: int) -> Recipe:
+    """What `lineside train --width 1.0 --size 128 --weights WEIGHTS` does, or with `--epochs 0` (probe)."""
+    return make_recipe(Architecture(alpha=1.0, size=128), weights=str(weights), epochs=RECIPES[name], seed=seed)
 
 
-def fold_split(dataset: Dataset, fold: int) -> NDArray[np.str_]:
-    """Fold `fold` of the images outside the manifest's test split is "test" here, one seventh of the others "val".
-
-    The manifest's own test images are "out": in no split at all. No group is on two sides.
-    """
-    if dataset.splits is None:
-        raise NotFound(f"{dataset.dir}: its manifest has no column split")
-    out = np.full(len(dataset), "out", dtype="<U5")
-    free = np.flatnonzero(dataset.splits != "test")
-    side = folds(dataset.labels[free], dataset.groups[free], FOLDS, SEED)
-    rest = free[side != fold]
-    inner = folds(dataset.labels[rest], dataset.groups[rest], INNER_FOLDS, SEED)
-    out[free[side == fold]], out[rest[inner == 0]], out[rest[inner != 0]] = "test", "val", "train"
+def fold_split(dataset: Dataset, fold: int, seed: int) -> NDArray[np.str_]:
+    """Fold `fold` is "test", one seventh of the others "val", the rest "train"; no group is on two sides. The
+    manifest's own split takes no part."""
+    out = np.full(len(dataset), "train", dtype="<U5")
+    side = folds(dataset.labels, dataset.groups, FOLDS, seed)
+    rest = np.flatnonzero(side != fold)
+    inner = folds(dataset.labels[rest], dataset.groups[rest], INNER_FOLDS, seed)
+    out[side == fold], out[rest[inner == 0]] = "test", "val"
     return out
 
 
-def train_fold(dataset: Dataset, fold: int, name: str, out: Path, weights: Path = WEIGHTS / BACKBONE) -> TrainingResult:
+def train_fold(
+    dataset: Dataset, fold: int, seed: int, name: str, out: Path, weights: Path = WEIGHTS / BACKBONE
+) -> TrainingResult:
     """The run in `out`, trained by recipe `name` on all folds but `fold`."""
+    asked = recipe(name, weights, seed)
     with TrainingBar() as bar:
-        return train(dataset, fold_split(dataset, fold), out, recipe(name, weights), weights=str(weights), watch=bar)
+        return train(dataset, fold_split(dataset, fold, seed), out, asked, weights=str(weights), watch=bar)
 
 
 def convert(run: Run) -> None:
@@ -81,87 +78,142 @@ def convert(run: Run) -> None:
     print(f"{run.dir}: {', '.join(f'{each.name} {each.outcome}' for each in made)}")
 
 
-def answers(run: Run) -> Answers:
-    """Keras' and each artifact's classes for the images of the run's test split; each model is asked once."""
-    rows, dataset = run.rows("test"), run.dataset()
-    names = [name for name in ARTIFACTS if name in run.artifacts()]
-    logits = {"keras": _kept(run, "keras", file_sha256(run.model_path))}
-    logits |= {name: _kept(run, name, open_artifact(run, name).sha256) for name in names}
-    said = {name: each.argmax(axis=1) for name, each in logits.items()}
-    return Answers(dataset.labels[rows], dataset.groups[rows], said)
+def answered(run: Run, name: str) -> Fold:
+    """The answers of an artifact, or of "keras", to the fold that its training never saw."""
+    val, test = answers_of(run, name, "val"), answers_of(run, name, "test")
+    return Fold.of(test.labels, test.groups, test.logits, val.logits, val.labels)
 
 
-def _kept(run: Run, name: str, digest: str) -> Logits:
-    """Logits (n, classes) of the test images by the model of that digest, from the run's folder if they are there."""
-    path = run.dir / "answers" / f"{name}-{digest[:16]}.npy"
-    if not path.exists():
-        logits = _ask(run, name)
-        path.parent.mkdir(exist_ok=True)
-        with path.with_suffix(".part").open("wb") as file:
-            np.save(file, logits)
-        path.with_suffix(".part").replace(path)
-    return np.asarray(np.load(path), np.float32)
+def where(out: Path, name: str, seed: int, fold: int) -> Path:
+    """Folder of one run."""
+    return out / name / f"seed-{seed}" / f"fold-{fold}"
 
 
-def _ask(run: Run, name: str) -> Logits:
-    images, _ = run.images("test")
-    if name == "keras":
-        return predict(run.model(), images, run.record.input)
-    runtime = open_artifact(run, name).open(run.record.input, threads=1)
-    try:
-        return infer(runtime, images)
-    finally:
-        runtime.close()
-
-
-def report(out: Path, *, test: bool) -> str:
-    """results.md: the folds by each recipe that was run, and with `test` the manifest's test split."""
-    chosen = [open_run(out / CHOSEN / f"fold-{fold}") for fold in range(FOLDS)]
-    lines = _preamble(chosen[0])
-    for name in RECIPES:
-        done = [fold for fold in range(FOLDS) if (out / name / f"fold-{fold}" / "metrics.json").exists()]
-        runs = [open_run(out / name / f"fold-{fold}") for fold in done]
-        if runs:
-            title = f"Group-wise folds {', '.join(map(str, done))} of 0 to {FOLDS - 1}, pooled; recipe: {name}"
-            lines += _section(title + " (the one that is kept)" * (name == CHOSEN), runs, [chosen[at] for at in done])
-    if test:
-        lines += _section("The manifest's test split, scored once, with the final recipe", [open_run(out / "final")])
+def report(out: Path) -> str:
+    """results.md."""
+    done = [seed for seed in SEEDS if all(_is_done(where(out, "default", seed, fold)) for fold in range(FOLDS))]
+    runs = {
+        (name, seed): [open_run(where(out, name, seed, fold)) for fold in range(FOLDS)]
+        for seed in done
+        for name in RECIPES
+        if _is_done(where(out, name, seed, FOLDS - 1))
+    }
+    lines = _preamble(runs["default", done[0]][0])
+    parts = {key: [answered(run, "keras") for run in each] for key, each in runs.items()}
+    lines += _seeds_section(parts, runs)
+    lines += _folds_section(parts)
+    lines += _artifacts_section(runs["default", done[0]])
     return "\n".join(lines) + "\n"
+
+
+def _is_done(folder: Path) -> bool:
+    return (folder / "metrics.json").exists()
 
 
 def _preamble(run: Run) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in run.record.packages.items())
+    given = run.record.recipe
+    shown = ("family", "alpha", "size", "epochs", "batch", "lr", "schedule", "ema", "decay", "loss", "smoothing")
     return [
         "# X-SDD: measured",
         "",
         f"Machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, shared with other "
         f"work; {packages}. Date: {time.strftime('%Y-%m-%d')}.",
-        f"Seeds: folds, validation, training and bootstrap {SEED}. Images, classes and groups: sha256 "
+        f"Seeds of folds, validation and training: {', '.join(map(str, SEEDS))}. Images, classes and groups: sha256 "
         f"{run.record.data_sha256[:16]}. Backbone: {BACKBONE}.",
+        f"Recipe: {', '.join(f'{name} {given.get(name)}' for name in shown)}.",
         "",
-        "Intervals are 95 %, over groups; differences are paired, in points of macro-F1, on the same "
-        "images. Artifacts are run by the device's own runtimes, one thread.",
+        "Intervals are 95 %, over groups; differences are paired, in points of macro-F1, on the same images. Artifacts "
+        "are run by the device's own runtimes, one thread. ECE: 15 bins of equally many answers, over all folds "
+        "together, the temperature of each run fitted on its own validation images.",
         "",
     ]
 
 
-def _section(title: str, runs: list[Run], chosen: list[Run] | None = None) -> list[str]:
-    """A table; under that of another recipe also what the kept one does on the same folds, by Keras."""
-    given, parts = runs[0].record.recipe, [answers(run) for run in runs]
-    shown = ("family", "alpha", "size", "epochs", "batch", "lr", "decay", "smoothing", "seed")
-    lines = [f"## {title}", "", *HEAD]
-    lines += [row(name, *pool(parts, name), seed=SEED) for name in ("keras", *ARTIFACTS) if name in _any(parts)]
-    if chosen and chosen[0].dir != runs[0].dir:
-        lines.append(row("keras, the kept recipe", *pool([answers(run) for run in chosen], "keras"), seed=SEED))
-    kept = ", ".join(str(train_epoch(run)) for run in runs)
-    lines += ["", f"Recipe: {', '.join(f'{name} {given[name]}' for name in shown)}."]
-    lines += [f"Epoch kept, chosen on validation (0 is the probe): {kept}."]
+def _seeds_section(parts: dict[tuple[str, int], list[Fold]], runs: dict[tuple[str, int], list[Run]]) -> list[str]:
+    lines = [
+        f"## {FOLDS} group-wise folds, pooled, Keras",
+        "",
+        "| recipe | seed | images | accuracy % (95 %) | macro-F1 % (95 %) | ECE % | epochs kept (0: the probe) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    scores: dict[str, list[float]] = {}
+    for (name, seed), each in parts.items():
+        all_ = pool(each)
+        kept = ", ".join(str(kept_epoch(run)) for run in runs[name, seed])
+        lines.append(f"| {name} | {seed} | {_scores(all_, seed)} | {100 * all_.ece:.2f} | {kept} |")
+        scores.setdefault(name, []).append(100 * all_.macro_f1)
+    for name, values in scores.items():
+        lines.append(f"| {name} | mean of {len(values)} | | | {np.mean(values):.2f} | | |")
+    mean = float(np.mean(scores["default"]))
+    return [*lines, "", f"Aim: macro-F1 at least {AIM:g} %: {_verdict(mean >= AIM)} ({mean:.2f}).", ""]
+
+
+def _folds_section(parts: dict[tuple[str, int], list[Fold]]) -> list[str]:
+    seeds = [seed for name, seed in parts if name == "probe" and ("default", seed) in parts]
+    if not seeds:
+        return []
+    lines = [
+        "## Each fold against its own probe, macro-F1 %",
+        "",
+        "| seed | fold | probe | default | gain, points |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    gaps = []
+    for seed in seeds:
+        for fold, (before, after) in enumerate(zip(parts["probe", seed], parts["default", seed], strict=True)):
+            one, other = (100 * macro_f1(each.labels, each.logits.argmax(axis=1)) for each in (before, after))
+            gaps.append(other - one)
+            lines.append(f"| {seed} | {fold} | {one:.2f} | {other:.2f} | {other - one:+.2f} |")
+        pooled = gain(pool(parts["probe", seed]), pool(parts["default", seed]), seed)
+        value, low, high = (100 * each for each in (pooled.value, pooled.low, pooled.high))
+        lines.append(f"| {seed} | all | | | {value:+.2f} ({low:+.2f} to {high:+.2f}) |")
+    said = f"mean {np.mean(gaps):+.2f}, least {min(gaps):+.2f}"
+    good = np.mean(gaps) >= 0 and min(gaps) >= LOSS_LIMIT
+    return [*lines, "", f"Aim: mean not below 0, no fold under {LOSS_LIMIT:g}: {_verdict(good)} ({said}).", ""]
+
+
+def _artifacts_section(runs: list[Run]) -> list[str]:
+    """Each artifact on the folds that have it, beside Keras on the same folds."""
+    lines = [
+        "## Artifacts of the default recipe, seed 0",
+        "",
+        "| model | folds | images | accuracy % (95 %) | macro-F1 % (95 %) | to Keras, points (95 %) | same class % "
+        f"| ECE % | aims: drop, ECE under {ECE_AIM:g} |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in ARTIFACTS:
+        has = [run for run in runs if name in run.artifacts()]
+        if has:
+            lines.append(_artifact_row(name, has))
     refused = [f"- {run.dir.name}: {line}" for run in runs for line in _refused(run)]
-    return [*lines, *(["", "Refused by the conversion's gate:", *refused] if refused else []), ""]
+    return [*lines, *(["", "Refused by the conversion's gate:", "", *refused] if refused else []), ""]
 
 
-def _any(parts: list[Answers]) -> set[str]:
-    return {name for part in parts for name in part.said}
+def _artifact_row(name: str, runs: list[Run]) -> str:
+    keras, own = (pool([answered(run, each) for run in runs]) for each in ("keras", name))
+    change, limit = gain(keras, own, 0), LIMITS[name.rpartition("-")[2]]
+    value, low, high = (100 * each for each in (change.value, change.low, change.high))
+    cells = [name, str(len(runs)), _scores(own, 0), f"{value:+.2f} ({low:+.2f} to {high:+.2f})"]
+    cells += [f"{100 * np.mean(own.said == keras.said):.2f}", f"{100 * own.ece:.2f}"]
+    verdicts = f"-{limit:g}: {_verdict(value >= -limit)}; {_verdict(100 * own.ece < ECE_AIM)}"
+    return f"| {' | '.join([*cells, verdicts])} |"
+
+
+def _scores(pooled: Pooled, seed: int) -> str:
+    accuracy, score = pooled.intervals(seed)
+    right = 100 * float(np.mean(pooled.said == pooled.labels))
+    return (
+        f"{len(pooled.labels)} | {right:.2f} ({_percent(accuracy)}) | {100 * pooled.macro_f1:.2f} ({_percent(score)})"
+    )
+
+
+def _percent(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "missed"
 
 
 def _refused(run: Run) -> list[str]:
@@ -169,7 +221,7 @@ def _refused(run: Run) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def train_epoch(run: Run) -> int:
+def kept_epoch(run: Run) -> int:
     """The epoch whose weights the run kept."""
     import json
 
@@ -179,40 +231,30 @@ def train_epoch(run: Run) -> int:
 def main() -> None:
     """Do one stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["train", "convert", "final", "table"])
+    parser.add_argument("stage", choices=["train", "convert", "table"])
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="this fold only")
-    parser.add_argument("--recipe", choices=RECIPES, default=CHOSEN, help=f"default {CHOSEN}")
-    parser.add_argument("--test", action="store_true", help="also score the manifest's test split")
+    parser.add_argument("--seed", type=int, choices=SEEDS, help="this seed only")
+    parser.add_argument("--recipe", choices=RECIPES, help="this recipe only")
     parser.add_argument("--write", action="store_true", help="write results.md")
     parser.add_argument("--out", type=Path, default=Path("runs/xsdd"), help="folder of the runs (default runs/xsdd)")
     given = parser.parse_args()
     chosen = range(FOLDS) if given.fold is None else [given.fold]
-    print(f"seed {SEED}, {FOLDS} folds, backbone {BACKBONE}", file=sys.stderr)
     if given.stage == "train":
         dataset = open_dataset(DATA)
-        for fold in chosen:
-            result = train_fold(dataset, fold, given.recipe, given.out / given.recipe / f"fold-{fold}")
-            print(f"fold {fold}: epoch {result.epoch}, validation macro-F1 {result.metrics.macro_f1:.4f}")
+        for seed in SEEDS if given.seed is None else [given.seed]:
+            for name in RECIPES if given.recipe is None else [given.recipe]:
+                for fold in chosen:
+                    result = train_fold(dataset, fold, seed, name, where(given.out, name, seed, fold))
+                    score = result.metrics.macro_f1
+                    print(f"{name}, seed {seed}, fold {fold}: epoch {result.epoch}, validation macro-F1 {score:.4f}")
     elif given.stage == "convert":
         for fold in chosen:
-            convert(open_run(given.out / given.recipe / f"fold-{fold}"))
-    elif given.stage == "final":
-        finish(given.out / "final")
+            convert(open_run(where(given.out, "default", 0, fold)))
     else:
-        text = report(given.out, test=given.test)
+        text = report(given.out)
         print(text)
         if given.write:
             write_whole(HERE / "results.md", text)
-
-
-def finish(out: Path) -> None:
-    """The final recipe on the manifest's own split, and its artifacts; nothing of the test split is read."""
-    dataset, weights = open_dataset(DATA), WEIGHTS / BACKBONE
-    if dataset.splits is None:
-        raise NotFound(f"{dataset.dir}: its manifest has no column split")
-    with TrainingBar() as bar:
-        train(dataset, dataset.splits, out, recipe(CHOSEN, weights), weights=str(weights), watch=bar)
-    convert(open_run(out))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from device_agent.contract.errors import NotWritable
 
+_MANY = 1000  # files of one folder: above, one flush of all file systems is faster than one a file
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -73,8 +75,12 @@ def sweep(folder: Path, *names: str) -> None:
 
 def _swap(folder: Path, path: Path) -> None:
     """Put a folder where another may be; the other is moved aside first, so that it is never half gone."""
-    for written in [*folder.rglob("*"), folder]:
-        _sync(written)
+    written = [*folder.rglob("*"), folder]
+    if len(written) > _MANY:
+        os.sync()
+    else:
+        for each in written:
+            _sync(each)
     aside = path.with_name(f"{folder.name}.old")
     if path.exists():
         path.rename(aside)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from device_agent.contract.codec import read_document
@@ -94,6 +94,45 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         return counts.reshape(self.classes, self.classes, BINS)
 
 
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """When a part passes, is rejected, or goes to a person.
+
+    The defect score is the log-odds of all defect classes against all good ones, of the softmax of logits * `scale` +
+    `shift` (one each a class: calibration, and the classes' shares on the line, `prevalence`). Below `low` a part
+    passes, from `high` on it is rejected, between them a person looks. `escape_upper` bounds the share of the true
+    defects that pass, `escape_worst_upper` that of the defect class that is worst off, and `overkill_upper` that of the
+    good parts that are rejected, each in [0, 1], one-sided and with `confidence`; they were measured on `images`
+    validation images in `groups` through the device's own code.
+    """
+
+    low: float
+    high: float
+    scale: list[float]
+    shift: list[float]
+    prevalence: list[Annotated[float, Meta(ge=0, le=1)]]
+    confidence: Annotated[float, Meta(gt=0, lt=1)]
+    escape_upper: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    escape_worst_upper: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    overkill_upper: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    images: Annotated[int, Meta(ge=0)] = 0
+    groups: Annotated[int, Meta(ge=0)] = 0
+    provenance: Literal["measured"] = "measured"
+
+    def check(self, labels: list[Label]) -> None:
+        """Refuse what no part can be decided by.
+
+        Raises:
+            BadInput: not one number a class, a band that ends before it begins, or classes that are all good or all
+                defects.
+        """
+        if {len(self.scale), len(self.shift), len(self.prevalence)} != {len(labels)}:
+            raise BadInput(f"decision: scale, shift and prevalence must have {len(labels)} numbers, one a class")
+        if not self.low <= self.high:
+            raise BadInput(f"decision: low {self.low:g} must not be over high {self.high:g}")
+        if len({label.role for label in labels}) < 2:
+            raise BadInput(f"decision: every class is {labels[0].role}, there is nothing to decide")
+
+
 _IDENTITY: dict[str, tuple[str, ...]] = {
     "runtime": (),
     "precision": (),
@@ -120,7 +159,8 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     """One artifact: a model file for one runtime, and how to read its answers.
 
     `files` are its own; the first is the one the runtime opens. Logits are divided by `temperature` before the
-    softmax. `metrics` are measured through the device's own code on the validation folds, in [0, 1].
+    softmax. `metrics` are measured through the device's own code on the validation folds, in [0, 1]. With a `decision`,
+    `operating_point` is the probability of a defect from which on a part does not pass.
     """
 
     runtime: str
@@ -132,6 +172,7 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Baseline
     operating_point: float | None = None
     metrics: dict[str, float] = {}
+    decision: Decision | UnsetType = UNSET
 
     @property
     def model_id(self) -> bytes:
@@ -205,6 +246,8 @@ def read_manifest(text: bytes, *, where: str = "manifest.json") -> BundleManifes
             raise BadInput(f"{where}: {artifact.files[0].name} does not have the {classes} classes of the labels")
         try:
             artifact.baseline.dense()
+            if artifact.decision is not UNSET:
+                artifact.decision.check(manifest.labels)
         except BadInput as error:
             raise BadInput(f"{where}: {artifact.files[0].name}: {error}") from None
     _check_names(manifest.files(), where)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from device_agent.contract.report import U63, ModelId
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One frame's answer, a JSON document; `probability` is the calibrated top-1 probability 0 to 1."""
+    """One frame's answer, a JSON document; `probability` is the calibrated top-1 probability 0 to 1. Where the bundle
+    has an operating point, `decision` is "pass", "review" or "reject"."""
 
     frame: int
     label: str
@@ -21,6 +22,7 @@ class Verdict(msgspec.Struct, frozen=True):
     monotonic_ms: int
     late: bool = False
     schema: str = "1.0"
+    decision: str | UnsetType = UNSET
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):

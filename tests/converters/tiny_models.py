@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from device_agent.contract.manifest import InputSpec
-from toolkit.models.networks import Architecture, build, predict
+from toolkit.models.answers import predict
+from toolkit.models.architecture import Architecture
+from toolkit.models.networks import build
 from toolkit.training.probe import fit_probe
 
 NAMES = ["good", "scratch", "stain"]

@@ -10,11 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import UNSET, UnsetType
 
 from device_agent.contract.bundle import entry, write_bundle
 from device_agent.contract.codec import SCHEMA
 from device_agent.contract.histogram import BINS, ConfidenceHistogram
-from device_agent.contract.manifest import ArtifactManifest, Baseline, BundleManifest, Golden, InputSpec, Label
+from device_agent.contract.manifest import (
+    ArtifactManifest,
+    Baseline,
+    BundleManifest,
+    Decision,
+    Golden,
+    InputSpec,
+    Label,
+)
 from device_agent.contract.report import DeviceReport
 from device_agent.frames.surface import KINDS, draw
 from device_agent.runtimes import logits, open_runtime
@@ -75,10 +84,10 @@ def make_report() -> Callable[..., DeviceReport]:
 
 @pytest.fixture
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
-    """`make_bundle(wrong=())`: a bundle with two fake artifacts, fp32 and int8, of which those in `wrong` have golden
-    answers that the runtime does not give."""
+    """`make_bundle(wrong=(), decision=UNSET)`: a bundle with two fake artifacts, fp32 and int8, of which those in
+    `wrong` have golden answers that the runtime does not give."""
 
-    def make(wrong: tuple[str, ...] = (), classes: int = 3) -> Path:
+    def make(wrong: tuple[str, ...] = (), classes: int = 3, decision: Decision | UnsetType = UNSET) -> Path:
         content = json.dumps({"classes": classes}).encode()
         model = tmp_path / "model.json"
         model.write_bytes(content)
@@ -97,6 +106,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
                 temperature=1.0,
                 golden=Golden((answers + (0.5 if precision in wrong else 0)).tolist(), 1e-4),
                 baseline=Baseline.of(np.ones((classes, classes, BINS), int)),
+                decision=decision,
             )
             for precision, name in (("fp32", "model.json"), ("int8", "small.json"))
         ]

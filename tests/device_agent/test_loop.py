@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from device_agent.contract.bundle import read_bundle
 from device_agent.contract.errors import BadInput, LinesideError, SelfTestFailed
-from device_agent.contract.manifest import ArtifactManifest, InputSpec
+from device_agent.contract.manifest import ArtifactManifest, Decision, InputSpec
 from device_agent.contract.report import DEGRADED, DeviceReport
 from device_agent.contract.review import Verdict
 from device_agent.frames import Frame, SourceEnded
@@ -159,6 +160,20 @@ def test_answers_are_calibrated_by_the_bundle(start: Callable[..., Run]) -> None
     odds = [verdict.log_odds for verdict in run.verdicts]
     assert np.ptp(odds) > 0.01
     assert all(abs(1 / (1 + np.exp(-one.log_odds)) - one.probability) < 1e-9 for one in run.verdicts)
+
+
+def test_each_verdict_says_what_becomes_of_the_part_where_the_bundle_decides(start: Callable[..., Run]) -> None:
+    plain = start(classes=2)
+    plain.loop(frames(30)).run(stop=lambda: False)
+    assert {verdict.decision for verdict in plain.verdicts} == {UNSET}
+    odds = [(1 if verdict.role == "defect" else -1) * verdict.log_odds for verdict in plain.verdicts]
+    low, high = np.quantile(odds, [0.3, 0.7]).tolist()
+    decision = Decision(low=low, high=high, scale=[1, 1], shift=[0, 0], prevalence=[0.9, 0.1], confidence=0.95)
+    run = start(classes=2, decision=decision)
+    run.loop(frames(30)).run(stop=lambda: False)
+    fates = ["pass" if one < low else "reject" if one >= high else "review" for one in odds]
+    assert [verdict.decision for verdict in run.verdicts] == fates
+    assert len(set(fates)) == 3
 
 
 def test_a_wrong_golden_answer_is_not_served(start: Callable[..., Run]) -> None:

@@ -32,14 +32,15 @@ artifacts = ["onnx-int8", "onnx-fp32"]
 def _draw(folder: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     rng = np.random.default_rng(0)
-    lines = ["file,class,group,split"]
+    lines = ["file,class,group,split,camera,time"]
     for name, level in CLASSES.items():
         (folder / name).mkdir(parents=True)
         for number in range(40):
             image = np.clip(rng.normal(level + rng.normal(0, 28), 20, (16, 16, 3)), 0, 255).astype(np.uint8)
             cv2.imwrite(str(folder / name / f"{number}.png"), image)
             split = ("train", "val", "val", "test")[number % 4]
-            lines.append(f"{name}/{number}.png,{name},{name}-{number // 4}-{split},{split}")
+            camera, time = f"cam-{number // 4 % 2}", f"2026-11-{1 + number // 8:02d}T{number % 24:02d}:00:00"
+            lines.append(f"{name}/{number}.png,{name},{name}-{number // 4}-{split},{split},{camera},{time}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
 
 

@@ -21,7 +21,7 @@ from toolkit.commands.convert import convert
 from toolkit.commands.verify import verify
 from toolkit.conversion import convert_run, draw_rows
 from toolkit.data.images import open_dataset
-from toolkit.models.networks import save_model
+from toolkit.models.files import save_model
 from toolkit.runs import Run, RunRecord, write_record, write_split
 
 TINY = Path(__file__).parents[1] / "converters" / "tiny_models.py"

@@ -125,7 +125,7 @@ def test_images_added_since_training_are_left_out(own_run: Run) -> None:
     images = Path(own_run.record.data)
     (images / "good" / "new.png").write_bytes((images / "good" / "6.png").read_bytes())
     with (images / "manifest.csv").open("a") as manifest:
-        manifest.write("good/new.png,good,new,val\n")
+        manifest.write("good/new.png,good,new,val,0,2026-01-01\n")
     assert len(own_run.dataset()) == 120 and "good/new.png" not in own_run.dataset().files
     assert len(own_run.rows("val")) == 60
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from device_agent.console import json_option, print_json
 
 if TYPE_CHECKING:
+    from device_agent.contract.manifest import Decision
     from toolkit.inspection import Inspection
 
 
@@ -50,6 +52,8 @@ def _print(inspection: Inspection) -> None:
         frames = int(artifact.baseline.dense().sum())
         stated = "stated" if artifact.baseline.prevalence else "not stated"
         click.echo(f"  baseline   {frames} images, prevalence {stated}; golden tolerance {artifact.golden.tolerance:g}")
+        if artifact.decision is not msgspec.UNSET:
+            _print_decision(artifact.decision)
         for one in artifact.files:
             click.echo(f"  file       {one.name}  {one.size} bytes  {one.sha256[:16]}")
     if manifest.lineage is not None:
@@ -58,6 +62,18 @@ def _print(inspection: Inspection) -> None:
             f"lineage      run {lineage.run}, data {lineage.data_sha256[:16]}, recipe {lineage.recipe_sha256[:16]}"
         )
         click.echo(f"  made with  {', '.join(f'{name} {found}' for name, found in sorted(lineage.packages.items()))}")
+
+
+def _print_decision(decision: Decision) -> None:
+    ways = f"pass below {decision.low:g}, reject from {decision.high:g}"
+    if decision.low < decision.high:
+        ways += ", a person between"
+    click.echo(f"  decision   by the log-odds of a defect: {ways}")
+    click.echo(
+        f"  bounds     escape at most {decision.escape_upper:.2%} (worst class {decision.escape_worst_upper:.2%}), "
+        f"overkill at most {decision.overkill_upper:.2%}, at {decision.confidence:.0%} confidence, "
+        f"{decision.provenance} on {decision.images} images of {decision.groups} groups"
+    )
 
 
 def _budgets(inspection: Inspection) -> str:

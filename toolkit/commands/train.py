@@ -4,111 +4,185 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from device_agent.console import json_option, print_json
 from device_agent.contract.errors import BadInput
+from toolkit.commands.option_groups import GroupedCommand, headed
+from toolkit.commands.train_options import MODEL, RECIPE, RUN, STEPS, TASK, TEACHING, VARIATION
 
 if TYPE_CHECKING:
-    from toolkit.training.trainer import TrainingResult
+    import numpy as np
+    from numpy.typing import NDArray
 
-FAMILIES = ["mobilenet-v2", "mobilenet-v3-small", "mobilenet-v3-large"]
+    from toolkit.data.images import Dataset
+    from toolkit.training.extra import Make
+    from toolkit.training.recipe import Recipe
+    from toolkit.training.results import TrainingResult
+    from toolkit.training.watch import Watch
+
+ARCHITECTURE = {"model": "family", "width": "alpha"}  # options that are called otherwise in a recipe
+AUTO = "auto"
 
 
-@click.command("train")
+@click.command("train", cls=GroupedCommand)
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--model", type=click.Choice(FAMILIES), default=FAMILIES[0], show_default=True)
-@click.option("--width", default=0.35, show_default=True, help="Width multiplier of the network.")
-@click.option("--size", default=96, show_default=True, help="Side of the input in px.")
-@click.option("--weights", metavar="PATH|imagenet", help="Pretrained backbone; without it, training is from scratch.")
-@click.option("--epochs", type=int, help="Default 40 from scratch; with --weights 0: the probe alone.")
-@click.option("--batch", default=32, show_default=True, help="Images in a step.")
-@click.option("--lr", type=float, help="Peak learning rate; default 3e-3 from scratch, 3e-5 with --weights.")
-@click.option("--patience", type=int, help="Stop after so many epochs without gain on validation; default 10.")
-@click.option(
-    "--flips",
-    type=click.Choice(["none", "left-right", "up-down", "both"]),
-    default="both",
-    show_default=True,
-    help="Mirror images in training. Turn off an axis along which a mirrored part would be another class: left and "
-    "right parts, letters, a direction of grain.",
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of the weights and the order.")
-@click.option("--split-seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the split; default that of --seed.")
-@click.option(
-    "--prevalence", metavar="CLASS=SHARE,...", help="Share of classes on the line; the rest is spread evenly."
-)
-@click.option("--minimalistic", is_flag=True, help="V3 without squeeze-and-excite and 5x5 kernels.")
-@click.option("--activation", type=click.Choice(["hard-silu", "silu", "relu"]), help="V3: silu is faster in int8.")
-@click.option("--fresh", is_flag=True, help="Start over, whatever the run folder holds of a run.")
+@headed("The run", [*RUN, *RECIPE])
+@headed("The network", MODEL)
+@headed("Task and imbalance", TASK)
+@headed("Steps", STEPS)
+@headed("Variations", VARIATION)
+@headed("Teachers", TEACHING)
 @json_option
 def train(
     data: Path,
     out: Path,
-    model: str,
-    width: float,
-    size: int,
-    weights: str | None,
-    epochs: int | None,
-    batch: int,
-    lr: float | None,
-    patience: int | None,
-    flips: str,
-    seed: int,
-    split_seed: int | None,
-    prevalence: str | None,
-    minimalistic: bool,
-    activation: str | None,
     fresh: bool,
+    replace: bool,
+    split_seed: int | None,
+    split_file: Path | None,
+    fold: int | None,
+    prevalence: str | None,
+    distribute: str,
+    mlflow: str | None,
+    recipe: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Train a MobileNet on the images in folder DATA.
+    """Train a classifier on the images in folder DATA.
 
-    Images are split by group; those of the test split are not looked at. An interrupted training goes on after its last
-    whole epoch when the same command is given again. With --weights the first model is a linear probe on the frozen
-    network, and what is kept is never worse than it on validation.
+    Images are split by group, as a split file or the manifest says, else by seed; those of the test split are not
+    looked at. An interrupted training goes on after its last whole epoch when the same command is given again. With
+    --weights the first model is a linear probe on the frozen network, and what is kept is never worse than it on
+    validation.
 
     \b
     Example: lineside train data/steel --out runs/steel --width 0.5 --size 96
+    Example: lineside train data/steel --out runs/steel --weights imagenet --recipe auto
     """
     from toolkit.data.images import open_dataset
-    from toolkit.data.splits import split
-    from toolkit.models.networks import Architecture
+    from toolkit.data.split_file import choose_split
     from toolkit.terminal import progress_bar
     from toolkit.training.bar import TrainingBar
-    from toolkit.training.recipe import make_recipe
+    from toolkit.training.recipe_file import read_overrides
     from toolkit.training.trainer import train as run_training
 
-    architecture = Architecture(
-        family=model,
-        alpha=width,
-        size=size,
-        minimalistic=minimalistic,
-        activation=activation,  # type: ignore[arg-type]
-    )
-    recipe = make_recipe(
-        architecture,
-        weights=weights,
-        epochs=epochs,
-        batch=batch,
-        lr=lr,
-        patience=patience,
-        flips=flips,  # type: ignore[arg-type]
-        seed=seed,
-    )
+    teaching = {name: given.pop(name) for name in ("teacher", "temperature", "teacher_weight", "feature_weight")}
+    cache = given.pop("teacher_cache") or out.parent / "teaching"
+    stated = {name: value for name, value in given.items() if value is not None}
+    wanted = ({} if recipe in (None, AUTO) else read_overrides(Path(str(recipe)))) | _named(stated)
+    chosen = _recipe(wanted)
     with progress_bar("reading") as progress:
         dataset = open_dataset(data, progress=progress)
     shares = parse_prevalence(prevalence, dataset.names) if prevalence else None
-    sides = split(dataset, seed if split_seed is None else split_seed)
-    with TrainingBar() as bar:
-        result = run_training(dataset, sides, out, recipe, weights=weights, prevalence=shares, fresh=fresh, watch=bar)
+    with progress_bar("digests") as progress:
+        seed = chosen.seed if split_seed is None else split_seed
+        sides, by = choose_split(dataset, seed, path=split_file, fold=fold, progress=progress)
+    if split_seed is not None and by not in (f"by seed {split_seed}", "by the manifest"):
+        raise BadInput(f"{data}: the images are split {by}, and --split-seed would draw another; leave it out")
+    reasons: list[str] = []
+    if recipe == AUTO:
+        chosen, reasons = _chosen_by_the_data(dataset, sides, wanted)
+        for reason in reasons:
+            click.echo(f"recipe: {reason}", err=True)
+    bar = TrainingBar()
+    chosen, extra = _taught(chosen, dataset, sides, cache, teaching, bar)
+    with bar:
+        result = run_training(
+            dataset,
+            sides,
+            out,
+            chosen,
+            weights=wanted.get("weights"),
+            prevalence=shares,
+            fresh=fresh,
+            replace=replace,
+            watch=bar,
+            extra=extra,
+            distribute=distribute,  # type: ignore[arg-type]
+            mlflow=mlflow,
+            reasons=reasons,
+        )
     if as_json:
         print_json(result)
     else:
         _print_result(result, dataset.names)
+
+
+def _named(stated: dict[str, Any]) -> dict[str, Any]:
+    """Options by the names that they have in a recipe."""
+    from toolkit.models.architecture import parse_size
+
+    found = {ARCHITECTURE.get(name, name): value for name, value in stated.items()}
+    if "size" in found:
+        found["size"], found["size_width"] = parse_size(found["size"])
+    return found
+
+
+def _recipe(wanted: dict[str, Any]) -> Recipe:
+    """The recipe of what was asked for, the defaults for the rest."""
+    from toolkit.models.architecture import Architecture
+    from toolkit.models.own import with_source
+    from toolkit.training.recipe import make_recipe
+
+    names = set(Architecture.__struct_fields__)
+    architecture = Architecture(**{name: value for name, value in wanted.items() if name in names})
+    architecture.check()
+    rest = {name: value for name, value in wanted.items() if name not in names}
+    return make_recipe(with_source(architecture), **rest)
+
+
+def _chosen_by_the_data(dataset: Dataset, sides: NDArray[np.str_], wanted: dict[str, Any]) -> tuple[Recipe, list[str]]:
+    """The recipe that suits the training images, and why; what was asked for stays as it is."""
+    import numpy as np
+
+    from toolkit.training.auto import choose, facts_of
+
+    choice = choose(facts_of(dataset, np.flatnonzero(sides == "train"), _recipe(wanted)))
+    kept = [f"{name} stays at {wanted[name]}, as given" for name in choice.overrides if name in wanted]
+    return _recipe(choice.overrides | wanted), [*choice.reasons, *kept]
+
+
+def _taught(
+    recipe: Recipe, dataset: Dataset, sides: NDArray[np.str_], cache: Path, teaching: dict[str, Any], bar: Watch
+) -> tuple[Recipe, Make | None]:
+    """The recipe with its teachers, and what makes their answers."""
+    import numpy as np
+
+    asked = [name for name in ("temperature", "teacher_weight", "feature_weight") if teaching[name] is not None]
+    if not teaching["teacher"]:
+        if asked:
+            raise BadInput(f"--{asked[0].replace('_', '-')} is for a training with --teacher")
+        return recipe, None
+    from toolkit.training.distillation import open_distillation, taught_by
+    from toolkit.training.examples import policy_of
+    from toolkit.training.teachers import open_teachers
+
+    teachers = open_teachers(teaching["teacher"], dataset, sides, task=recipe.task)
+    for note in (note for teacher in teachers for note in teacher.notes):
+        click.echo(note, err=True)
+    named = {"weight" if name == "teacher_weight" else name: teaching[name] for name in asked}
+    recipe, distil = taught_by(recipe, teachers, **named)
+
+    def make(model: Any, data_sha256: str) -> Any:
+        pooled = [layer.output.shape[-1] for layer in model.layers if layer.name == "pooled"]
+        return open_distillation(
+            teachers,
+            distil,
+            dataset,
+            np.flatnonzero(sides == "train"),
+            cache=cache,
+            data_sha256=data_sha256,
+            policy=policy_of(recipe),
+            seed=recipe.seed,
+            task=recipe.task,
+            features=int(pooled[0]) if pooled else None,
+            progress=lambda done, total: bar.stage(f"asking the teacher: {done} of {total} images"),
+        )
+
+    return recipe, make
 
 
 def parse_prevalence(text: str, names: list[str]) -> list[float]:
@@ -151,3 +225,7 @@ def _print_result(result: TrainingResult, names: list[str]) -> None:
     width = max(map(len, names))
     for name, recall in zip(names, metrics.recall, strict=True):
         click.echo(f"  {name:{width}}  recall {'-' if recall is None else f'{recall:.3f}'}")
+    for warning in result.warnings[-3:]:
+        click.echo(f"  warning: {warning}")
+    if len(result.warnings) > 3:
+        click.echo(f"  and {len(result.warnings) - 3} earlier warnings: {result.run}/health.csv")

@@ -1,8 +1,9 @@
-"""A data set: labelled image files in a folder per class, or named by a manifest.csv; and their pixels.
+"""A data set: labelled image files in a folder per class, or named by a manifest; and their pixels.
 
-manifest.csv has the columns file, class (or label), and may have group (or part) and split (train, val, test); other
-columns are kept. Images of one group show the same part and never stand on two sides of a split; images of equal pixels
-are one group, whatever the manifest says.
+A manifest, csv or parquet, has the columns file, class (or label), and may have group (or part) and split (train, val,
+test); other columns are kept. Images of one group show the same part and never stand on two sides of a split; images of
+equal pixels are one group, whatever the manifest says. A class cell "scratch|pit" names two marks of one image; where
+one cell does, an empty one is an image without any.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,18 +26,17 @@ from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.manifest import InputSpec, Label
 from device_agent.frames.header import picture_size
 from device_agent.frames.picture import MAX_PIXELS, SUFFIXES, read_picture
-from toolkit.data.listing import Listing, list_folders, list_manifest
+from toolkit.data.classes import BETWEEN, NAME_LENGTH, Role, check_names, rarest_mark, read_marks, read_roles
+from toolkit.data.listing import MANIFEST, MANIFESTS, Listing, find_manifest, list_folders, list_manifest
 from toolkit.paths import reading
 
-Role = Literal["good", "defect"]
+__all__ = ["MANIFEST", "NAME_LENGTH", "Dataset", "Progress", "Role", "joined", "load", "open_dataset", "pixel_digests"]
+
 Progress = Callable[[int, int], None]  # done, total
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MANIFEST = "manifest.csv"
-_ROLES: dict[str, Role] = {"good": "good", "defect": "defect"}
-NAME_LENGTH = 64  # as in the bundle
-_GOOD_NAMES = frozenset({"good", "ok", "normal", "no_defect"})
+_AT_ONCE = 4096  # items that wait for a thread: a waiting one costs a kilobyte
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ class Dataset:
     `files` are relative to `dir`, with forward slashes; `labels` (n,) int64 index `names`; `groups` (n,) str;
     `splits` (n,) of "train", "val", "test", or None; `columns` are the other columns of the manifest. `pixels` are the
     digests of the decoded images, where these were read; `stated` are then the groups before images of equal pixels
-    were joined.
+    were joined. Where images have several marks, `marks` is (n, classes) bool, False throughout for the one good class,
+    and `labels` the rarest mark of each image. `manifest` is the table that was opened, if there was one.
     """
 
     dir: Path
@@ -61,6 +60,14 @@ class Dataset:
     columns: dict[str, list[str]] = field(default_factory=dict)
     pixels: list[bytes] | None = None
     stated: NDArray[np.str_] | None = None
+    marks: NDArray[np.bool_] | None = None
+    manifest: Path | None = None
+
+    @property
+    def source(self) -> Path:
+        """What `open_dataset` opens again: the folder, or a manifest that is not the folder's only one."""
+        own = [self.dir / name for name in MANIFESTS if (self.dir / name).exists()]
+        return self.dir if self.manifest is None or own == [self.manifest] else self.manifest
 
     def __len__(self) -> int:
         return len(self.files)
@@ -69,17 +76,39 @@ class Dataset:
         """The classes as the bundle names them, in the order of `labels`."""
         return [Label(name, role) for name, role in zip(self.names, self.roles, strict=True)]
 
+    def members(self) -> NDArray[np.bool_]:
+        """Which classes each image is of: (n, classes) bool, True for the good class where it has no mark."""
+        out: NDArray[np.bool_] = self.labels[:, None] == np.arange(len(self.names))
+        return out if self.marks is None else out | self.marks
+
     def counts(self) -> NDArray[np.int64]:
-        """Images of each class: (classes,) int64."""
-        return np.bincount(self.labels, minlength=len(self.names))
+        """Images of each class, an image of several marks in each of them: (classes,) int64."""
+        out: NDArray[np.int64] = self.members().sum(axis=0)
+        return out
+
+    def cells(self) -> list[str]:
+        """The class of each image as a manifest says it, "scratch|pit" for one of two marks."""
+        if self.marks is None:
+            return [self.names[label] for label in self.labels]
+        members = self.members()
+        kinds, kind = np.unique(members, axis=0, return_inverse=True)
+        texts = [BETWEEN.join(name for name, has in zip(self.names, row, strict=True) if has) for row in kinds]
+        return [texts[number] for number in kind.reshape(-1)]
+
+    def digests(self, progress: Progress | None = None) -> list[str]:
+        """The SHA-256 of each file's bytes, in hexadecimal.
+
+        Raises:
+            BadInput: a file that cannot be read.
+        """
+        return _each(lambda file: hashlib.sha256(_bytes(self.dir / file)).hexdigest(), self.files, progress)
 
     def sha256(self, progress: Progress | None = None) -> str:
         """Digest of every file's bytes with its name, class and stated group, in whatever order the files stand."""
         groups = self.groups if self.stated is None else self.stated
-        contents = _each(lambda file: hashlib.sha256(_bytes(self.dir / file)).hexdigest(), self.files, progress)
         lines = [
-            "\0".join((file, self.names[label], str(group), content))
-            for file, label, group, content in zip(self.files, self.labels, groups, contents, strict=True)
+            "\0".join((file, cell, str(group), content))
+            for file, cell, group, content in zip(self.files, self.cells(), groups, self.digests(progress), strict=True)
         ]
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
@@ -94,11 +123,13 @@ class Dataset:
             columns={name: [values[row] for row in rows] for name, values in self.columns.items()},
             pixels=None if self.pixels is None else [self.pixels[row] for row in rows],
             stated=None if self.stated is None else self.stated[rows],
+            marks=None if self.marks is None else self.marks[rows],
         )
 
 
 def open_dataset(path: str | Path, *, join: bool = True, progress: Progress | None = None) -> Dataset:
-    """The data set in a folder, files in alphabetical order or in that of manifest.csv, classes in alphabetical order.
+    """The data set in a folder, or of a manifest that is named: files in alphabetical order or in that of the manifest,
+    classes in alphabetical order.
 
     Without groups in the manifest each file is a group of its own; with `join`, images of equal pixels share one
     (this decodes every image once).
@@ -107,25 +138,25 @@ def open_dataset(path: str | Path, *, join: bool = True, progress: Progress | No
         NotFound: no such folder.
         BadInput: no image, fewer than two classes, a manifest that does not fit, with `join` a damaged image.
     """
-    folder = Path(path)
-    with reading(folder):
-        if not folder.exists():
-            raise NotFound(f"{folder}: no such folder; draw one with: lineside data synth {folder}")
-        if not folder.is_dir():
-            raise BadInput(f"{folder}: is a file; a data set is a folder with one folder per class, or with {MANIFEST}")
-        manifest = folder / MANIFEST
-        listing = list_manifest(manifest) if manifest.exists() else list_folders(folder, SUFFIXES)
-    names = sorted(set(listing.classes))
-    _check_names(folder, names)
+    given = Path(path)
+    with reading(given):
+        if not given.exists():
+            raise NotFound(f"{given}: no such folder; draw one with: lineside data synth {given}")
+        manifest = find_manifest(given)
+        folder = given.parent if given.is_file() else given
+        listing = list_manifest(manifest) if manifest else list_folders(folder, SUFFIXES)
+    names, roles, labels, marks = _classes(given, folder, listing)
     dataset = Dataset(
         dir=folder,
         files=listing.files,
-        labels=np.array([names.index(name) for name in listing.classes], np.int64),
+        labels=labels,
         names=names,
-        roles=_roles(folder, names),
+        roles=roles,
         groups=_groups(listing),
         splits=None if listing.splits is None else np.array(listing.splits),
         columns=listing.columns,
+        marks=marks,
+        manifest=manifest,
     )
     return joined(dataset, _all_good(dataset, pixel_digests(dataset, progress))) if join else dataset
 
@@ -160,7 +191,7 @@ def joined(dataset: Dataset, pixels: list[bytes]) -> Dataset:
 
     def first_of(group: str) -> str:
         while parent[group] != group:
-            group = parent[group]
+            parent[group] = group = parent[parent[group]]
         return group
 
     seen: dict[bytes, str] = {}
@@ -170,33 +201,18 @@ def joined(dataset: Dataset, pixels: list[bytes]) -> Dataset:
     return replace(dataset, groups=groups, stated=dataset.groups, pixels=pixels)
 
 
-def _check_names(folder: Path, names: list[str]) -> None:
-    if len(names) < 2:
-        raise BadInput(f"{folder}: all images are of one class, {names[0]!r}; at least two are needed")
-    for name in names:
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise BadInput(f"{folder}: class {name!r} has a control character in its name; rename it")
-        if len(name) > NAME_LENGTH:
-            raise BadInput(f"{folder}: class {name!r} has {len(name)} characters; at most {NAME_LENGTH}, rename it")
-
-
-def _roles(folder: Path, names: list[str]) -> list[Role]:
-    """Roles by name, overridden by labels.json {"class": "good" or "defect"}."""
-    path = folder / "labels.json"
-    given: dict[str, str] = {}
-    with reading(path):
-        there = path.exists()
-    if there:
-        try:
-            given = msgspec.json.decode(_bytes(path), type=dict[str, str])
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise BadInput(f'{path}: must be like {{"class": "good"}}: {str(error).lower()}') from error
-    for name, role in given.items():
-        if name not in names:
-            raise BadInput(f"{path}: no class {name!r}; the classes are {', '.join(names)}")
-        if role not in _ROLES:
-            raise BadInput(f"{path}: class {name!r} must be good or defect, got {role!r}")
-    return [_ROLES[given.get(name, "good" if name.lower() in _GOOD_NAMES else "defect")] for name in names]
+def _classes(
+    given: Path, folder: Path, listing: Listing
+) -> tuple[list[str], list[Role], NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Names, roles, labels (n,) and marks (n, classes) or None."""
+    if listing.several:
+        names, roles, marks = read_marks(given, folder, listing.classes)
+        return names, roles, rarest_mark(marks, roles.index("good")), marks
+    names = sorted(set(listing.classes))
+    check_names(given, names)
+    place = {name: label for label, name in enumerate(names)}
+    labels = np.fromiter((place[name] for name in listing.classes), np.int64, len(listing.classes))
+    return names, read_roles(folder, names), labels, None
 
 
 def _groups(listing: Listing) -> NDArray[np.str_]:
@@ -251,12 +267,13 @@ def _bytes(path: Path) -> bytes:
 
 def _each(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None) -> list[Result]:
     """`work` of every item, in order, on all cores: OpenCV and hashlib let other threads run."""
-    results = []
+    results: list[Result] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, result in enumerate(pool.map(work, items), 1):
-            results.append(result)
-            if progress is not None:
-                progress(done, len(items))
+        for start in range(0, len(items), _AT_ONCE):
+            for result in pool.map(work, items[start : start + _AT_ONCE]):
+                results.append(result)
+                if progress is not None:
+                    progress(len(results), len(items))
     return results
 
 

@@ -1,32 +1,56 @@
-"""Which files a data set has and what is said about each, from a manifest.csv or from folders; no file is decoded."""
+"""Which files a data set has and what is said about each, from a manifest or from folders; no file is decoded."""
 
 from __future__ import annotations
 
-import csv
 import os
+import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from device_agent.contract.errors import BadInput
+from toolkit.data.classes import BETWEEN
+from toolkit.data.tables import TABLES, Table, read_table
 from toolkit.paths import reading
 
 SPLITS = ("train", "val", "test")
 _SPLIT_FOLDERS = frozenset({*SPLITS, "valid", "validation", "testing", "training"})
-ABOUT = frozenset({"manifest.csv", "labels.json", "README.md"})  # tell about the images, and are none
+MANIFEST = "manifest.csv"
+MANIFESTS = (MANIFEST, "manifest.parquet")
+SPLIT_FILE = "split.csv"
+ANNOTATIONS = "annotations.csv"
+ABOUT = frozenset({*MANIFESTS, SPLIT_FILE, ANNOTATIONS, "labels.json", "README.md"})  # tell about the images
 
 
 @dataclass(frozen=True)
 class Listing:
     """One entry an image: file relative to the folder, class, group and split (None where nothing is said; a group may
-    be empty), and the other columns."""
+    be empty), and the other columns. With `several`, the class is a list of marks such as "scratch|pit", or empty."""
 
     files: list[str]
     classes: list[str]
     groups: list[str] | None = None
     splits: list[str] | None = None
     columns: dict[str, list[str]] = field(default_factory=dict)
+    several: bool = False
+
+
+def find_manifest(path: Path) -> Path | None:
+    """The manifest that `path` is, or that lies in the folder `path`; None for a folder of class folders.
+
+    Raises:
+        BadInput: a file that is no table, or two manifests in the folder.
+    """
+    if path.is_file():
+        if path.suffix.lower() in TABLES:
+            return path
+        raise BadInput(f"{path}: is a file; a data set is a folder with one folder per class, or with {MANIFEST}")
+    found = [path / name for name in MANIFESTS if (path / name).exists()]
+    if len(found) > 1:
+        raise BadInput(f"{path}: has {' and '.join(MANIFESTS)}; name the one that is meant, or take the other away")
+    return found[0] if found else None
 
 
 def list_folders(folder: Path, suffixes: Iterable[str]) -> Listing:
@@ -56,25 +80,24 @@ def list_folders(folder: Path, suffixes: Iterable[str]) -> Listing:
 
 
 def list_manifest(path: Path) -> Listing:
-    """What manifest.csv says, in its order.
+    """What a manifest says, in its order.
 
     Raises:
         BadInput: not a table, a column twice, none for file or class, a file that does not exist, stands twice or lies
-            outside the folder, a split of another name or only for some images.
+            outside the folder, an image without a class where no other has several, a split of another name or only
+            for some images.
     """
-    columns, lines = _read_table(path)
-    files = _check_files(path, _take_needed(columns, path, "file"))
-    classes = _take_needed(columns, path, "class", "label")
-    groups = _take(columns, "group", "part")
-    splits = _take(columns, "split")
-    if "" in classes:
-        raise BadInput(f"{path}: line {lines[classes.index('')]} has no class")
-    if splits is not None and not any(splits):
-        splits = None
-    for line, split in zip(lines, splits or [], strict=False):
-        if split not in SPLITS:
-            raise BadInput(f"{path}: line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}")
-    return Listing(files, classes, groups if groups and any(groups) else None, splits, columns)
+    table = read_table(path)
+    if not len(table):
+        raise BadInput(f"{path}: no image is listed")
+    files = _check_files(path, table.take_needed("file"))
+    classes = table.take_needed("class", "label")
+    several = any(BETWEEN in cell for cell in set(classes))
+    if "" in classes and not several:
+        raise BadInput(f"{table.where(classes.index(''))} has no class")
+    groups = table.take("group", "part")
+    splits = _check_splits(table, table.take("split"))
+    return Listing(files, classes, groups if groups and any(groups) else None, splits, table.columns, several)
 
 
 def passed_over(folder: Path, files: Iterable[str]) -> dict[str, int]:
@@ -107,53 +130,51 @@ def _walk(folder: Path) -> list[Path]:
     return found
 
 
-def _read_table(path: Path) -> tuple[dict[str, list[str]], list[int]]:
-    """The columns of a csv file by name, at least one row long, and the line of the file on which each row ends."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as text:
-            table = csv.reader(text, strict=True)
-            rows = [(table.line_num, row) for row in table if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadInput(f"{path}: cannot be read as a csv file in utf-8: {reason.lower()}") from error
-    if len(rows) < 2:
-        raise BadInput(f"{path}: no image is listed")
-    header = [name.strip() for name in rows[0][1]]
-    twice = next((name for name, count in Counter(header).items() if count > 1), None)
-    if twice is not None:
-        raise BadInput(f"{path}: column {twice!r} stands twice in the header; each name must stand once")
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise BadInput(f"{path}: line {line} has {len(row)} fields, the header {len(header)}")
-    columns = {name: [row[place].strip() for _, row in rows[1:]] for place, name in enumerate(header)}
-    return columns, [line for line, _ in rows[1:]]
-
-
-def _take(columns: dict[str, list[str]], *names: str) -> list[str] | None:
-    """The first of the named columns that is there, taken out."""
-    return next((columns.pop(name) for name in names if name in columns), None)
-
-
-def _take_needed(columns: dict[str, list[str]], path: Path, *names: str) -> list[str]:
-    header = ", ".join(columns)
-    column = _take(columns, *names)
-    if column is None:
-        raise BadInput(f"{path}: no column {' or '.join(names)}; it has {header}")
-    return column
+def _check_splits(table: Table, splits: list[str] | None) -> list[str] | None:
+    if splits is None or not any(splits):
+        return None
+    for row, split in enumerate(splits):
+        if split not in SPLITS:
+            raise BadInput(f"{table.where(row)}: split must be one of {', '.join(SPLITS)}, got {split!r}")
+    return splits
 
 
 def _check_files(path: Path, files: list[str]) -> list[str]:
     """The files in one spelling each, so that a/./b.png and a/b.png are the same."""
-    for file in files:
-        parts = PurePosixPath(file)
-        if not file or parts.is_absolute() or ".." in parts.parts:
-            raise BadInput(f"{path}: file {file!r} must be a path within the folder")
-    files = [PurePosixPath(file).as_posix() for file in files]
-    twice = next((file for file, count in Counter(files).items() if count > 1), None)
-    if twice is not None:
+    files = [within(path, file) for file in files]
+    if len(set(files)) < len(files):
+        twice = next(file for file, count in Counter(files).items() if count > 1)
         raise BadInput(f"{path}: {twice} is listed twice")
     with reading(path):
-        missing = [file for file in files if not (path.parent / file).is_file()]
+        missing = [file for file in files if not _there(path.parent, file)]
     if missing:
-        raise BadInput(f"{path}: {len(missing)} of {len(files)} files do not exist, first {missing[0]}")
+        hint = "; paths are written with /" if "\\" in missing[0] else ""
+        raise BadInput(f"{path}: {len(missing)} of {len(files)} files do not exist, first {missing[0]}{hint}")
     return files
+
+
+def within(path: Path, file: str) -> str:
+    """The one spelling of a file that the table `path` names, which is a path within the folder of the table.
+
+    >>> within(Path("set/manifest.csv"), "pit/./1.png")
+    'pit/1.png'
+
+    Raises:
+        BadInput: empty, absolute, with "..", or with a character that is none.
+    """
+    if not file.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in file):
+        raise BadInput(f"{path}: file {file!r} has a control character in its name; rename it")
+    parts = file.split("/")
+    if "" not in parts and "." not in parts and ".." not in parts:
+        return file
+    tidy = PurePosixPath(file)
+    if tidy.is_absolute() or ".." in tidy.parts or tidy == PurePosixPath():
+        raise BadInput(f"{path}: file {file!r} must be a path within the folder")
+    return tidy.as_posix()
+
+
+def _there(folder: Path, file: str) -> bool:
+    try:
+        return stat.S_ISREG((folder / file).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

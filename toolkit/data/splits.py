@@ -14,9 +14,11 @@ from toolkit.data.listing import SPLITS
 
 Labels = NDArray[np.integer]
 Groups = NDArray[np.str_]
+SHARES = (0.7, 0.15, 0.15)
+_MANY = 4000  # groups: above, each is dealt to the next fold within its rarest class, which takes no search
 
 
-def split(dataset: Dataset, seed: int, shares: tuple[float, float, float] = (0.7, 0.15, 0.15)) -> NDArray[np.str_]:
+def split(dataset: Dataset, seed: int, shares: tuple[float, float, float] = SHARES) -> NDArray[np.str_]:
     """ "train", "val" or "test" of each image: (n,) str. The manifest's own split is taken where there is one.
 
     Otherwise groups are dealt out at random so that each class comes near `shares`; the same seed gives the same split.
@@ -26,10 +28,11 @@ def split(dataset: Dataset, seed: int, shares: tuple[float, float, float] = (0.7
             stand in two splits.
     """
     if dataset.splits is not None:
-        _check(dataset, dataset.splits)
+        check_split(dataset, dataset.splits)
         return dataset.splits
+    members = dataset.members()
     for label, name in enumerate(dataset.names):
-        groups = len(np.unique(dataset.groups[dataset.labels == label]))
+        groups = len(np.unique(dataset.groups[members[:, label]]))
         if groups < len(SPLITS):
             raise BadInput(
                 f"{dataset.dir}: a class has too few groups for the three splits: {name!r} has {groups} "
@@ -40,8 +43,8 @@ def split(dataset: Dataset, seed: int, shares: tuple[float, float, float] = (0.7
     out[_share(dataset.labels, dataset.groups, test, seed)] = "test"
     rest = np.flatnonzero(out == "train")
     out[rest[_share(dataset.labels[rest], dataset.groups[rest], val / (1 - test), seed)]] = "val"
-    _fill(dataset, out)
-    _check(dataset, out)
+    _fill(dataset, members, out)
+    check_split(dataset, out)
     return out
 
 
@@ -69,6 +72,9 @@ def _most_folds(labels: Labels, groups: Groups) -> int:
 def _deal(labels: Labels, groups: Groups, k: int, seed: int) -> NDArray[np.int64]:
     from sklearn.model_selection import StratifiedGroupKFold
 
+    names, group_of = np.unique(groups, return_inverse=True)
+    if len(names) > _MANY:
+        return _deal_many(labels, group_of, len(names), k, seed)[group_of]
     out = np.empty(len(labels), np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
@@ -79,54 +85,70 @@ def _deal(labels: Labels, groups: Groups, k: int, seed: int) -> NDArray[np.int64
     return out
 
 
+def _deal_many(labels: Labels, group_of: NDArray[np.intp], count: int, k: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each of `count` groups: like cards, sorted by rarest class and size, in random order within these."""
+    rarity = np.argsort(np.argsort(np.bincount(labels), kind="stable"))
+    rarest = np.full(count, len(rarity))
+    np.minimum.at(rarest, group_of, rarity[labels])
+    order = np.lexsort((np.random.default_rng(seed).random(count), -np.bincount(group_of), rarest))
+    fold = np.empty(count, np.int64)
+    fold[order] = np.arange(count) % k
+    return fold
+
+
 def _share(labels: Labels, groups: Groups, share: float, seed: int) -> NDArray[np.int64]:
     """Rows of about `share` of the images of each class, in whole groups: one fold of as many as fit."""
     k = min(max(2, round(1 / share)), _most_folds(labels, groups))
     return np.flatnonzero(_deal(labels, groups, k, seed) == 0)
 
 
-def _fill(dataset: Dataset, split: NDArray[np.str_]) -> None:
+def _fill(dataset: Dataset, members: NDArray[np.bool_], split: NDArray[np.str_]) -> None:
     """Move a group to each split that lacks a class, out of one that keeps all its classes without it."""
     for label in range(len(dataset.names)):
         for name in SPLITS:
-            if not (dataset.labels[split == name] == label).any():
-                _move(dataset, split, label, name)
+            if not members[split == name, label].any():
+                _move(dataset, members, split, label, name)
 
 
-def _move(dataset: Dataset, split: NDArray[np.str_], label: int, to: str) -> None:
+def _move(dataset: Dataset, members: NDArray[np.bool_], split: NDArray[np.str_], label: int, to: str) -> None:
     for source in SPLITS:
         inside = split == source
-        for group in np.unique(dataset.groups[inside & (dataset.labels == label)]):
+        for group in np.unique(dataset.groups[inside & members[:, label]]):
             leaving = inside & (dataset.groups == group)
-            if set(dataset.labels[leaving]) <= set(dataset.labels[inside & ~leaving]):
+            if (members[leaving].any(axis=0) <= members[inside & ~leaving].any(axis=0)).all():
                 split[leaving] = to
                 return
 
 
-def _check(dataset: Dataset, split: NDArray[np.str_]) -> None:
+def check_split(dataset: Dataset, split: NDArray[np.str_]) -> None:
+    """Refuse a split (n,) of names that measures something else than it says.
+
+    Raises:
+        BadInput: a class has no image in a split; a stated group, or images of equal pixels, stand in two.
+    """
+    members = dataset.members()
     for name in SPLITS:
-        missing = set(range(len(dataset.names))) - set(dataset.labels[split == name].tolist())
-        if missing:
-            raise BadInput(f"{dataset.dir}: class {dataset.names[min(missing)]!r} has no image in the {name} split")
+        there = members[split == name].any(axis=0)
+        if not there.all():
+            absent = dataset.names[int(there.argmin())]
+            raise BadInput(f"{dataset.dir}: class {absent!r} has no image in the {name} split")
     stated = dataset.groups if dataset.stated is None else dataset.stated
     if divided := _divided(stated.tolist(), split):
-        one, other = divided
+        one, other = divided[0]
         sides = f"{split[one]} and {split[other]}"
-        count = sum(len(set(split[stated == group])) > 1 for group in np.unique(stated))
+        count = len({str(stated[first]) for first, _ in divided})
         more = "" if count == 1 else f" ({count} groups are divided)"
         raise BadInput(f"{dataset.dir}: group {str(stated[one])!r} is in both {sides}; it must be on one side{more}")
     if divided := _divided(dataset.pixels or [], split):
-        one, other = divided
+        one, other = divided[0]
         raise BadInput(
             f"{dataset.dir}: {dataset.files[one]} in {split[one]} and {dataset.files[other]} in {split[other]} have "
             "equal pixels; they must be on one side"
         )
 
 
-def _divided(keys: Sequence[Hashable], split: NDArray[np.str_]) -> tuple[int, int] | None:
-    """Two rows of one key on two sides of the split, if there are any."""
+def _divided(keys: Sequence[Hashable], split: NDArray[np.str_]) -> list[tuple[int, int]]:
+    """For each row that stands on another side of the split than the first row of its key: that row, and itself."""
     first: dict[Hashable, int] = {}
-    for row, key in enumerate(keys):
-        if split[first.setdefault(key, row)] != split[row]:
-            return first[key], row
-    return None
+    sides = split.tolist()
+    return [(at, row) for row, key in enumerate(keys) if sides[at := first.setdefault(key, row)] != sides[row]]

@@ -7,14 +7,15 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.files import replacing, sweep
 from device_agent.frames.surface import FINISHES, KINDS, make_part, photograph
+from toolkit.data.corruptions import corrupt
+from toolkit.data.faults import CLEAN, Faults, encode_png
+from toolkit.data.faults import COLUMNS as FAULT_COLUMNS
 from toolkit.data.images import MANIFEST
 from toolkit.paths import reading
 
@@ -24,7 +25,7 @@ COLUMNS = ("file", "class", "group", "camera", "light", "product")
 
 class SynthRecipe(msgspec.Struct, frozen=True, kw_only=True):
     """What is drawn: number of images, share of defective parts, side of an image in px, photographs of each part,
-    and how clearly its defects show (1 as they come, 2 twice as strong)."""
+    how clearly its defects show (1 as they come, 2 twice as strong), and what spoils which share of the photographs."""
 
     images: int = 2000
     defects: float = 0.5
@@ -34,6 +35,7 @@ class SynthRecipe(msgspec.Struct, frozen=True, kw_only=True):
     photos_per_part: int = 3
     product: int = 0
     contrast: float = 1.0
+    faults: Faults | None = None
 
 
 class SynthResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +95,7 @@ def synthesize(out: Path, recipe: SynthRecipe, *, force: bool = False, progress:
             (folder / kind).mkdir(parents=True)
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
-        rows.writerow(COLUMNS)
+        rows.writerow(COLUMNS if recipe.faults is None else COLUMNS + FAULT_COLUMNS)
         drawn = dict.fromkeys(KINDS, 0)
         for part, kind in enumerate(kinds):
             for row, png in _photographs(recipe, part, kind):
@@ -118,12 +120,14 @@ def _photographs(recipe: SynthRecipe, part: int, kind: str) -> Iterator[tuple[li
         camera = (first_camera + shot) % recipe.cameras
         light = round(float(np.clip(lamp + rng.normal(0, 0.03), 0.75, 1.25)), 3)
         row = [f"{kind}/{group}-{shot}.png", kind, group, str(camera), str(light), str(recipe.product)]
-        yield row, _png(photograph(rng, surface, light=light, camera=camera))
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    encoded = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-    return bytes(encoded)
+        image = photograph(rng, surface, light=light, camera=camera)
+        if recipe.faults is not None:
+            own = np.random.default_rng([recipe.seed, 2, part, shot])  # apart from `rng`: the parts stay as they are
+            fault = recipe.faults.draw(own)
+            if fault != CLEAN:
+                image = corrupt(image, *fault, own, lens=[recipe.seed, 3, camera])
+            row += map(str, fault)
+        yield row, encode_png(image)
 
 
 def _check_free(out: Path, force: bool) -> None:
@@ -134,7 +138,8 @@ def _check_free(out: Path, force: bool) -> None:
         if not out.is_dir() or not any(out.iterdir()):
             return
         manifest = out / MANIFEST
-        drawn = manifest.is_file() and manifest.read_text(errors="replace").startswith(",".join(COLUMNS) + "\n")
+        header = manifest.read_text(errors="replace").partition("\n")[0] if manifest.is_file() else ""
+        drawn = header in (",".join(COLUMNS), ",".join(COLUMNS + FAULT_COLUMNS))
     if not force:
         raise BadInput(f"{out}: is not empty; another folder, or --force to replace a drawn data set")
     if not drawn:
@@ -142,13 +147,17 @@ def _check_free(out: Path, force: bool) -> None:
 
 
 def _readme(recipe: SynthRecipe) -> str:
+    faults = recipe.faults
+    options = "" if faults is None else f" --corrupt-share {faults.share:g}"
+    options += "" if faults is None else "".join(f" --corrupt {fault}" for fault in faults.any_of)
     return (
         "# Drawn metal parts\n\nSource: none of these pictures is a photograph; `lineside data synth` drew them. "
         "They may be used without condition (CC0).\n\n"
         f"    lineside data synth OUT --images {recipe.images} --defects {recipe.defects} --size {recipe.size} "
         f"--seed {recipe.seed} --cameras {recipe.cameras} --photos-per-part {recipe.photos_per_part} "
-        f"--product {recipe.product}\n\n"
+        f"--product {recipe.product}{options}\n\n"
         "manifest.csv: file, class, group (the part; several photographs show the same one), camera, light (level of\n"
         "the lamp, 1 is normal), product. It holds no split: `lineside train` makes one by group and notes it in its\n"
         "run.\n"
+        + ("" if faults is None else "corruption and severity (1 to 5) say what was done to the picture; none is 0.\n")
     )

@@ -104,7 +104,7 @@ def _draw(data: Path, plan: Plan) -> None:
 def _train(data: Path, plan: Plan) -> Run:
     from toolkit.data.images import open_dataset
     from toolkit.data.splits import split
-    from toolkit.models.networks import Architecture
+    from toolkit.models.architecture import Architecture
     from toolkit.runs import open_run
     from toolkit.training.bar import TrainingBar
     from toolkit.training.recipe import make_recipe

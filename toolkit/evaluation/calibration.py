@@ -7,15 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
-from toolkit.evaluation.metrics import calibration_error, softmax
+from toolkit.evaluation.intervals import Interval, index_groups, inverted_interval
+from toolkit.evaluation.metrics import BINS, Bins, calibration_error, confidence_bins, softmax
 
 COLDEST, HOTTEST = 0.05, 20.0
-RELIABILITY_BINS = 15
+DRAWS = 1000
 
 
 class ReliabilityBin(msgspec.Struct, frozen=True):
-    """Answers with a top-1 probability in one of 15 equal-width bins: how many, their mean probability, and the share
-    that was right. Both are in [0, 1]."""
+    """Answers in one of 15 bins of equally many answers, by top-1 probability: how many, their mean probability, and
+    the share that was right. Both are in [0, 1]."""
 
     images: int
     confidence: float
@@ -82,19 +83,62 @@ def calibrated_elsewhere(
 
 
 def reliability(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> list[ReliabilityBin]:
-    """The reliability curve: bins without an image are left out.
+    """The reliability curve over 15 equal-mass bins: bins without an image are left out.
 
-    >>> reliability(np.array([[0.75, 0.25]] * 4), np.array([0, 0, 0, 1]))
-    [ReliabilityBin(images=4, confidence=0.75, accuracy=0.75)]
+    >>> reliability(np.array([[0.75, 0.25]] * 2), np.array([0, 1]))[0]
+    ReliabilityBin(images=1, confidence=0.75, accuracy=0.5)
     """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bin_ = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    confidence, right, bin_ = confidence_bins(probabilities, labels, "mass")
     return [
         ReliabilityBin(int(here.sum()), float(confidence[here].mean()), float(right[here].mean()))
         for here in (bin_ == one for one in np.unique(bin_))
     ]
 
 
-def error(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Expected calibration error over 15 equal-width bins, in [0, 1]."""
-    return calibration_error(probabilities, labels, bins=RELIABILITY_BINS)
+def error(probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: Bins = "mass") -> float:
+    """Expected calibration error over 15 bins, in [0, 1]; "mass": equally many answers in each, the stated figure;
+    "width": equally wide."""
+    return calibration_error(probabilities, labels, kind=bins)
+
+
+def error_interval(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    groups: NDArray[np.generic],
+    *,
+    rng: np.random.Generator,
+    bins: Bins = "mass",
+    draws: int = DRAWS,
+) -> Interval:
+    """95 % interval of the expected calibration error over groups; 0 lies in it when chance alone explains the error.
+
+    The error of a finite sample lies above the true one, since each bin's gap counts without its sign, so it is not
+    resampled but compared, see `inverted_interval`. The noise of the gaps is that of a Bayesian bootstrap over groups
+    (Rubin 1981), not less than that of independent answers whose confidence is true.
+
+    Args:
+        groups: (n,) names; with a single one the noise is that of independent answers.
+    """
+    confidence, right, bin_ = confidence_bins(probabilities, labels, bins)
+    group, images = index_groups(groups), len(labels)
+    sums, sizes = np.zeros((int(group.max()) + 1, BINS)), np.bincount(group)
+    np.add.at(sums, (group, bin_), right - confidence)
+    gaps = sums.sum(axis=0) / images
+    alone = np.bincount(bin_, confidence * (1 - confidence), minlength=BINS) / images**2
+    weights = rng.standard_gamma(1.0, (draws, len(sizes)))
+    noise = (weights @ sums) / (weights @ sizes)[:, None] - gaps
+    spread = noise.var(axis=0)
+    if len(sizes) == 1:
+        noise = rng.standard_normal((draws, BINS)) * np.sqrt(alone)
+    elif spread.sum() < alone.sum():
+        noise = _widened(noise, spread, alone, rng)
+    return inverted_interval(gaps, noise, lambda each: np.abs(each).sum(axis=-1))
+
+
+def _widened(
+    noise: NDArray[np.float64], spread: NDArray[np.float64], alone: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Noise (draws, bins) with as much variance in all as independent answers have: few errors hide theirs."""
+    if spread.sum() > 0:
+        return np.asarray(noise * np.sqrt(alone.sum() / spread.sum()))
+    return rng.standard_normal(noise.shape) * np.sqrt(alone)

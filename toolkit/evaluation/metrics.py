@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,10 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from converters import macro_f1 as counted
 from device_agent.contract.errors import BadInput
 
+BINS = 15
+Bins = Literal["mass", "width"]
+
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """Figures in [0, 1] over `images` images. `recall` stands in the order of the classes, None for a class that has
-    no image here; macro-F1 is the mean over the classes that have one. `confusion` counts [true class][predicted]."""
+    no image here; macro-F1 is the mean over the classes that have one. `ece` is over 15
+    equal-mass bins. `confusion` counts [true class][predicted]."""
 
     images: int
     accuracy: float
@@ -81,14 +87,34 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def calibration_error(probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, bins: int = 15) -> float:
-    """Expected calibration error of the top-1 probability over equal-width bins (Guo et al. 2017, On calibration of
-    modern neural networks): sum over bins of share * |accuracy - confidence|.
+def confidence_bins(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], kind: Bins = "mass", *, bins: int = BINS
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Of each answer (n,): its confidence, whether it is right (0 to 1), and its bin, 0 to bins - 1.
+
+    "mass" puts equally many answers into each bin by rank. Answers of equal confidence, of which a quantized model has
+    many, may fall into two bins; each then counts as right by the share of them all, so that the order of the files
+    does not matter.
+    """
+    confidence = np.asarray(probabilities, np.float64).max(axis=1)
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    if kind == "width":
+        return confidence, right, np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    _, tied, sizes = np.unique(confidence, return_inverse=True, return_counts=True)
+    bin_ = np.empty(len(confidence), np.int64)
+    bin_[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * bins // len(confidence)
+    return confidence, (np.bincount(tied, right) / sizes)[tied], bin_
+
+
+def calibration_error(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, kind: Bins = "mass", bins: int = BINS
+) -> float:
+    """Expected calibration error of the top-1 probability (Guo et al. 2017, On calibration of modern neural networks):
+    sum over bins of share * |accuracy - confidence|; bins of equally many answers ("mass", Nguyen and O'Connor 2015) or
+    of equal width.
 
     >>> calibration_error(np.array([[0.75, 0.25]] * 4), np.array([0, 0, 0, 1]))
     0.0
     """
-    confidence = probabilities.max(axis=1)
-    surplus = (probabilities.argmax(axis=1) == labels) - confidence
-    bin_ = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(bin_, weights=surplus, minlength=bins)).sum() / len(labels))
+    confidence, right, bin_ = confidence_bins(probabilities, labels, kind, bins=bins)
+    return float(np.abs(np.bincount(bin_, right - confidence, minlength=bins)).sum() / len(labels))

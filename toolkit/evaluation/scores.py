@@ -1,4 +1,5 @@
-"""How good an artifact is, measured with the device's own preprocessing and runtime. No training framework is loaded.
+"""How good a model is, measured with the device's own preprocessing and runtime. No training framework is loaded,
+unless the Keras model itself is asked for.
 
 RUN/evaluation/<artifact>.json holds the validation result: it fits the temperature and counts the baseline.
 RUN/evaluation/<artifact>.test.json holds the held-out result and how many times the split was scored.
@@ -6,38 +7,35 @@ RUN/evaluation/<artifact>.test.json holds the held-out result and how many times
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from device_agent.contract.codec import read_document_file
-from device_agent.contract.errors import BadInput, ParityFailed
+from device_agent.contract.errors import BadInput
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import Baseline
-from device_agent.runtimes import Runtime
-from device_agent.runtimes import logits as logits_of
-from toolkit.artifacts import Artifact, open_artifact
+from toolkit.evaluation.answers import Answers, Progress, Subject, answers_of, subject_of, times_scored
 from toolkit.evaluation.baseline import count_baseline
 from toolkit.evaluation.calibration import ReliabilityBin, calibrated_elsewhere, error, fit_temperature, reliability
-from toolkit.evaluation.intervals import group_bootstrap
+from toolkit.evaluation.figures import Figure, Judged, Role, Task, measure_figures, top_labels
 from toolkit.evaluation.metrics import measure, softmax
 from toolkit.runs import Run
 
-EVALUATION_SCHEMA = "1.0"
+EVALUATION_SCHEMA = "1.1"
 Split = Literal["val", "test"]
-Progress = Callable[[int, int], None]
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one artifact on one split, in [0, 1], measured through the device's own code.
+    """Figures of one model on one split, in [0, 1], measured through the device's own code.
 
-    Intervals are 95 %, over groups. `recall` and `precision_` stand in the order of `labels`, None for a class that has
-    no image (recall) or no answer (precision). `ece` is after the temperature; on the validation split it is taken on
-    images whose group took no part in fitting it. `temperature` is the artifact's, fitted on all validation images.
+    `figures` holds every figure by name with its 95 % interval over groups, see `toolkit.evaluation.figures`; the
+    fields beside it are the ones that were there before it. `recall` and `precision_` stand in the order of `labels`,
+    None for a class that has no image (recall) or no answer (precision). `ece` is over 15 equal-mass bins, `ece_raw`
+    before the temperature, `ece_equal_width` over bins of equal width; on the validation split it is taken on images
+    whose group took no part in fitting the temperature. `temperature` is fitted on all validation images.
     """
 
     schema: str = EVALUATION_SCHEMA
@@ -66,127 +64,142 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Baseline | None = None
     times_scored: int = 1
     provenance: Literal["measured"] = "measured"
+    task: Task = "classes"
+    ece_equal_width: float | None = None
+    figures: dict[str, Figure] = {}
 
 
 def evaluate_artifact(
-    run: Run, name: str, *, split: Split = "val", threads: int = 1, progress: Progress | None = None
+    run: Run,
+    name: str,
+    *,
+    split: Split = "val",
+    threads: int = 1,
+    progress: Progress | None = None,
+    answers: Answers | None = None,
 ) -> Evaluation:
-    """Run every image of the split through the artifact, save the result in the run, and return it.
+    """The figures of an artifact, or of "keras", on a split; they are saved in the run.
 
     Scoring "test" counts how often that was done; the temperature is then the one from the validation images, which are
-    evaluated first if need be.
+    evaluated first if need be. `answers` are those of `answers_of` for the split, where the caller has them already.
 
     Raises:
         NotFound: the artifact or the data are not there.
         ParityFailed: the artifact gives logits that are not finite, or for another number of classes.
     """
-    artifact = open_artifact(run, name)
-    before = read_evaluation(run, name, split)
+    subject = subject_of(run, name)
+    read_evaluation(run, name, split)
     fitted = None if split == "val" else ensure_evaluation(run, name, threads=threads).temperature
-    images, labels = run.images(split)
-    rows = run.rows(split)
-    if not len(labels):
-        raise BadInput(f"{run.dir}: the {split} split has no images")
-    runtime = artifact.open(run.record.input, threads=threads)
-    try:
-        logits = infer(runtime, images, progress=progress)
-        version = runtime.version
-    finally:
-        runtime.close()
-    check_logits(logits, len(run.labels), where=f"{run.dir}: {name}")
-    groups = np.asarray(run.dataset().groups)[rows]
-    result = score(run, artifact, logits, labels, groups, split=split, temperature=fitted, runtime_version=version)
-    if before is not None and split == "test":
-        result = msgspec.structs.replace(result, times_scored=before.times_scored + 1)
+    if answers is None:
+        answers = answers_of(run, name, split, threads=threads, progress=progress)
+    result = score(run, subject, answers, split=split, temperature=fitted)
+    if split == "test":
+        result = msgspec.structs.replace(result, times_scored=times_scored(run, name))
     text = msgspec.json.format(msgspec.json.encode(result, order="sorted"), indent=2)
     write_whole(evaluation_path(run, name, split), text + b"\n")
     return result
 
 
-def score(
-    run: Run,
-    artifact: Artifact,
-    logits: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    groups: NDArray[np.str_],
-    *,
-    split: Split,
-    temperature: float | None,
-    runtime_version: str,
-) -> Evaluation:
-    """The figures for logits (n, classes) of images with known labels (n,) and groups (n,); with `temperature` None it
-    is fitted on these images."""
+def score(run: Run, subject: Subject, answers: Answers, *, split: Split, temperature: float | None) -> Evaluation:
+    """The figures of answers; with `temperature` None it is fitted on them."""
     fitting = temperature is None
+    logits, groups, task = answers.logits, answers.groups, task_of(run)
+    labels = top_labels(logits, answers.labels, answers.marks)
     temperature = fit_temperature(logits, labels) if temperature is None else temperature
-    probabilities = calibrated_elsewhere(logits, labels, groups) if fitting else softmax(logits / temperature)
+    judged = judge(run, answers, temperature, elsewhere=fitting)
+    figures = measure_figures(judged, rng=np.random.default_rng(0))
     metrics = measure(logits, labels, temperature=temperature)
-    confusion = np.array(metrics.confusion)
-    said = confusion.sum(axis=0)
-    accuracy_interval, macro_f1_interval = group_bootstrap(
-        labels, logits.argmax(axis=1), groups, len(confusion), rng=np.random.default_rng(0)
-    )
-    prevalence = run.record.prevalence
+    names = judged.names
+    accuracy, macro_f1 = figures["accuracy"], figures["macro-f1"]
     return Evaluation(
-        artifact=artifact.name,
-        artifact_sha256=artifact.sha256,
+        artifact=subject.name,
+        artifact_sha256=subject.sha256,
         data_sha256=run.record.data_sha256,
-        runtime=artifact.runtime,
-        runtime_version=runtime_version,
-        precision=artifact.precision,
+        runtime=subject.runtime,
+        runtime_version=answers.runtime_version,
+        precision=subject.precision,
         split=split,
-        labels=[label.name for label in run.labels],
-        images=metrics.images,
+        labels=names,
+        images=len(labels),
         groups=len(np.unique(groups)),
-        accuracy=metrics.accuracy,
-        accuracy_interval=accuracy_interval,
-        balanced_accuracy=float(np.mean([recall for recall in metrics.recall if recall is not None])),
-        macro_f1=metrics.macro_f1,
-        macro_f1_interval=macro_f1_interval,
-        recall=metrics.recall,
-        precision_=[float(hit / all_) if all_ else None for hit, all_ in zip(np.diag(confusion), said, strict=True)],
+        accuracy=accuracy.value,
+        accuracy_interval=(accuracy.low, accuracy.high),
+        balanced_accuracy=figures["balanced-accuracy"].value,
+        macro_f1=macro_f1.value,
+        macro_f1_interval=(macro_f1.low, macro_f1.high),
+        recall=[_value(figures, f"recall.{name}") for name in names],
+        precision_=[_precision(judged, place) for place in range(len(names))],
         confusion=metrics.confusion,
         ece_raw=error(softmax(logits), labels),
-        ece=error(probabilities, labels),
+        ece=figures["ece"].value,
         temperature=temperature,
-        reliability=reliability(probabilities, labels),
-        baseline=count_baseline(logits, labels, temperature, prevalence) if fitting else None,
+        reliability=reliability(judged.probabilities, labels),
+        baseline=count_baseline(logits, labels, temperature, run.record.prevalence) if fitting else None,
+        task=task,
+        ece_equal_width=figures["ece-equal-width"].value,
+        figures=figures,
     )
 
 
-def infer(runtime: Runtime, images: NDArray[np.uint8], *, progress: Progress | None = None) -> NDArray[np.float32]:
-    """Logits (n, classes) float32 of fitted images (n, height, width, channels) uint8, one by one, as on a device."""
-    out = np.empty((len(images), runtime.classes), np.float32)
-    for row, image in enumerate(images):
-        out[row] = logits_of(runtime, image)
-        if progress is not None:
-            progress(row + 1, len(images))
-    return out
+def judge(run: Run, answers: Answers, temperature: float, *, elsewhere: bool = False) -> Judged:
+    """Answers as figures need them; with `elsewhere` each probability is at a temperature fitted on other groups."""
+    labels = top_labels(answers.logits, answers.labels, answers.marks)
+    return Judged(
+        logits=answers.logits,
+        probabilities=(
+            calibrated_elsewhere(answers.logits, labels, answers.groups)
+            if elsewhere
+            else softmax(answers.logits / temperature)
+        ),
+        labels=answers.labels,
+        groups=answers.groups,
+        names=[label.name for label in run.labels],
+        roles=roles_of(run),
+        task=task_of(run),
+        marks=answers.marks,
+    )
 
 
-def check_logits(logits: NDArray[np.float32], classes: int, *, where: str) -> None:
-    """Refuse answers that cannot be scored.
+def task_of(run: Run) -> Task:
+    """The task that the run was trained for.
 
     Raises:
-        ParityFailed: logits that are not finite, or for another number of classes.
+        BadInput: one that this version does not know.
     """
-    if logits.shape[1] != classes:
-        raise ParityFailed(f"{where} gives {logits.shape[1]} logits, the run has {classes} classes; convert it again")
-    wrong = int((~np.isfinite(logits).all(axis=1)).sum())
-    if wrong:
-        raise ParityFailed(f"{where} gives logits that are not finite for {wrong} of {len(logits)} images")
+    said = run.record.recipe.get("task", "classes")
+    try:
+        task: Task = msgspec.convert(said, Task)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{run.dir}: task {said!r} is none of {', '.join(get_args(Task))}") from error
+    return task
+
+
+def roles_of(run: Run) -> list[Role]:
+    """Role of each class, in the order of the logits."""
+    return [label.role for label in run.labels]
+
+
+def _value(figures: dict[str, Figure], name: str) -> float | None:
+    return figures[name].value if name in figures else None
+
+
+def _precision(judged: Judged, place: int) -> float | None:
+    said = judged.said()[:, place]
+    return float(judged.truth()[said, place].mean()) if said.any() else None
 
 
 def ensure_evaluation(run: Run, name: str, *, threads: int = 1, progress: Progress | None = None) -> Evaluation:
     """The validation result: the saved one where it is of these very files and data, a new one otherwise."""
     saved = read_evaluation(run, name, "val")
-    if saved is not None and saved.artifact_sha256 == open_artifact(run, name).sha256 and _is_current(run, saved):
+    if saved is not None and saved.artifact_sha256 == subject_of(run, name).sha256 and _is_current(run, saved):
         return saved
     return evaluate_artifact(run, name, threads=threads, progress=progress)
 
 
 def _is_current(run: Run, saved: Evaluation) -> bool:
     stated = saved.baseline.prevalence if saved.baseline else None
-    return saved.data_sha256 == run.record.data_sha256 and stated == run.record.prevalence
+    known = saved.schema == EVALUATION_SCHEMA and saved.data_sha256 == run.record.data_sha256
+    return known and stated == run.record.prevalence
 
 
 def evaluation_path(run: Run, name: str, split: Split = "val") -> Path:

@@ -49,3 +49,7 @@ class TrainingBar:
         if not self._live:
             name = f"epoch {row.epoch} of {epochs}" if row.epoch else "probe"
             self._console.print(f"{name}: {note}  {row.seconds:.1f} s", highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line above the bar."""
+        self._console.print(f"warning: {text}", highlight=False, soft_wrap=True, markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,39 +13,52 @@ import numpy as np
 
 from device_agent.contract.files import replacing, write_whole
 from toolkit.evaluation.metrics import Metrics
-from toolkit.training.checkpoint import Checkpoint, Epoch
+from toolkit.training.checkpoint import Epoch
+from toolkit.training.health import LayerHealth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_history(path: Path, history: list[Epoch]) -> None:
-    """One line an epoch, wholly or not at all."""
+def write_history(path: Path, history: Sequence[Epoch]) -> None:
+    """One line an epoch, wholly or not at all; what was not measured is empty."""
+    _write_table(path, Epoch, history)
+
+
+def write_health(path: Path, health: Sequence[LayerHealth]) -> None:
+    """One line a layer and epoch, wholly or not at all."""
+    _write_table(path, LayerHealth, health)
+
+
+def _write_table(path: Path, kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> None:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(Epoch.__struct_fields__)
-    for row in history:
-        table.writerow([f"{value:.6g}" for value in msgspec.structs.astuple(row)])
+    table.writerow(kind.__struct_fields__)
+    for row in rows:
+        table.writerow(
+            [f"{value:.6g}" if isinstance(value, float) else value for value in msgspec.structs.astuple(row)]
+        )
     write_whole(path, out.getvalue())
 
 
-def plot_history(path: Path, state: Checkpoint) -> None:
+def plot_history(path: Path, history: Sequence[Epoch], *, kept: int) -> None:
     """Losses on the left, macro-F1 on validation on the right; a line marks the epoch that was kept."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    history = [row for row in history if row.blend == 1]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    scores = [row.val_macro_f1 for row in state.history]
-    epochs = [row.epoch for row in state.history]
-    left.plot(epochs, [row.loss for row in state.history], marker=".", label="training")
-    left.plot(epochs, [row.val_loss for row in state.history], marker=".", label="validation")
+    scores = [row.val_macro_f1 for row in history]
+    epochs = [row.epoch for row in history]
+    left.plot(epochs, [row.loss for row in history], marker=".", label="training")
+    left.plot(epochs, [row.val_loss for row in history], marker=".", label="validation")
     left.set(xlabel="epoch", ylabel="balanced loss (nats)", yscale="log")
     left.legend()
     right.plot(epochs, scores, marker=".", color="tab:green")
     right.set(xlabel="epoch", ylabel="macro-F1, validation", ylim=(min(0.8, *scores) - 0.02, 1.01))
     for axes in (left, right):
-        axes.axvline(state.best_epoch.epoch, color="0.6", linewidth=1, linestyle="--")
+        axes.axvline(kept, color="0.6", linewidth=1, linestyle="--")
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(-0.5, max(epochs) + 0.5)

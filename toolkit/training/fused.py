@@ -21,7 +21,8 @@ def fused_normalization() -> Iterator[None]:
     plain = layer_type.call
 
     def call(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        if not (training and self.trainable and len(inputs.shape) == 4 and self.scale and self.center):
+        fits = len(inputs.shape) == 4 and self.scale and self.center and self.compute_dtype == "float32"
+        if not (training and self.trainable and fits):
             return plain(self, inputs, training=training, mask=mask)
         return _normalize(self, inputs)
 
@@ -30,6 +31,22 @@ def fused_normalization() -> Iterator[None]:
         yield
     finally:
         layer_type.call = plain
+
+
+@contextmanager
+def shared_normalization(model: Any) -> Iterator[None]:
+    """Normalisations of `model` that are called in this block take their statistics over all replicas' images, as one
+    device would over the whole batch. What is compiled in the block stays so."""
+    kind = load_keras().layers.BatchNormalization
+    layers = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, kind)]
+    kept = [layer.synchronized for layer in layers]
+    try:
+        for layer in layers:
+            layer.synchronized = True
+        yield
+    finally:
+        for layer, old in zip(layers, kept, strict=True):
+            layer.synchronized = old
 
 
 def _normalize(layer: Any, inputs: Any) -> Any:

@@ -6,6 +6,8 @@ can distort pretrained features and underperform out-of-distribution).
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 from device_agent.contract.errors import BadInput
 from toolkit.data.splits import folds
 from toolkit.evaluation.metrics import balanced_loss
+from toolkit.training.oversampling import oversample
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 Features = NDArray[np.floating]
+More = Callable[[Features, NDArray[np.int64], NDArray[np.str_]], tuple[Features, NDArray[np.int64]]]
 
 
 class Probe(NamedTuple):
@@ -29,28 +33,34 @@ class Probe(NamedTuple):
     scores: dict[float, float]
 
 
-def fit_probe(views: list[Features], labels: NDArray[np.int64], groups: NDArray[np.str_], *, seed: int) -> Probe:
+def fit_probe(
+    views: list[Features], labels: NDArray[np.int64], groups: NDArray[np.str_], *, seed: int, smote: bool = False
+) -> Probe:
     """The probe, fitted to all views; its strength is chosen on three inner folds over groups.
 
     Args:
         views: features (n, features) of the images as they are, and then of their flips, if any.
         labels: (n,) classes; every class from 0 to the highest has an image.
         groups: (n,) what is never on both sides of a fold.
+        smote: whether rare classes get features drawn between their neighbours; those of a fold are drawn inside it.
 
     Raises:
-        BadInput: features that are not finite.
+        BadInput: features that are not finite; with smote a class of one image.
     """
     if not all(np.isfinite(view).all() for view in views):
         raise BadInput("the frozen network gives features that are not finite; its weights are damaged")
-    scores = _strengths(views[0], labels, groups, seed)
+    more = functools.partial(oversample, seed=seed) if smote else None
+    scores = _strengths(views[0], labels, groups, seed, more)
     strength = min(scores, key=lambda each: (scores[each], each)) if scores else 0.1
     features, answers = np.concatenate(views), np.tile(labels, len(views))
+    if more is not None:
+        features, answers = more(features, answers, np.tile(groups, len(views)))
     kernel, bias = _regress(features, answers, strength / len(views))
     return Probe(kernel, bias, strength, scores)
 
 
 def _strengths(
-    features: Features, labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int
+    features: Features, labels: NDArray[np.int64], groups: NDArray[np.str_], seed: int, more: More | None
 ) -> dict[float, float]:
     """Balanced log-loss of each strength on held-out groups; none where a class has too few groups to hold one out."""
     present = np.unique(labels)
@@ -60,11 +70,16 @@ def _strengths(
     fold = folds(labels, groups, min(3, fewest), seed)
     if any(set(labels[fold != held]) != set(present) for held in np.unique(fold)):
         return {}
+    taught = {held: (features[fold != held], labels[fold != held]) for held in np.unique(fold)}
+    if more is not None:
+        if any(np.bincount(answers)[present].min() < 2 for _, answers in taught.values()):
+            return {}
+        taught = {held: more(*each, groups[fold != held]) for held, each in taught.items()}
     losses = {}
     for strength in STRENGTHS:
         logits = np.empty((len(labels), len(present)))
         for held in np.unique(fold):
-            kernel, bias = _regress(features[fold != held], labels[fold != held], strength)
+            kernel, bias = _regress(*taught[held], strength)
             logits[fold == held] = features[fold == held] @ kernel + bias
         losses[strength] = balanced_loss(logits, labels)
     return losses

@@ -4,50 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.contract.errors import BadInput, NotWritable
-from device_agent.contract.files import sweep, write_whole
-from toolkit.data.images import Dataset, load
-from toolkit.evaluation.metrics import Metrics, balanced_loss, measure
-from toolkit.framework import load_keras, package_versions
-from toolkit.models.networks import build, predict, save_model, settle_statistics
+from device_agent.contract.errors import BadInput, LinesideError, NotWritable
+from device_agent.contract.files import sweep
+from toolkit.data.images import Dataset
+from toolkit.data.pictures import open_pictures
+from toolkit.framework import package_versions
 from toolkit.paths import locked, reading, remove
 from toolkit.runs import RunRecord, read_record, split_table, write_record, write_split
-from toolkit.training.augment import FLIPS, flip
-from toolkit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from toolkit.training.curves import plot_confusion, plot_history, write_history
-from toolkit.training.epochs import Examples, Save, Unwatched, Watch, judge, run_epochs
-from toolkit.training.probe import fit_probe
+from toolkit.training.checkpoint import Checkpoint, load_checkpoint, pack, save_checkpoint, unpack
+from toolkit.training.devices import Devices, Kind, open_devices, together
+from toolkit.training.epochs import Save, Surroundings
+from toolkit.training.examples import Examples
+from toolkit.training.extra import Make
+from toolkit.training.judgement import Judge
+from toolkit.training.learning import learn
 from toolkit.training.recipe import Recipe, differences
+from toolkit.training.results import RESULTS, TrainingResult, document_of, report, result, write_results
+from toolkit.training.tracking import MLflow, Sink, TensorBoard, Tracking, load_mlflow
+from toolkit.training.watch import Unwatched, Watch
 
-RESULTS = ("model.keras", "history.csv", "curves.png", "confusion.png", "metrics.json")
-LATER = ("artifacts", "evaluation", "benchmark")  # what later steps made of the model
-OWN = frozenset({"run.json", "split.csv", "checkpoint", *RESULTS, *LATER})
+# what a new training makes stale
+LATER = ("artifacts", "evaluation", "benchmark", "operating_point", "robustness", "report.html", "tensorboard")
+OWN = frozenset({"run.json", "split.csv", "card.toml", "checkpoint", *RESULTS, *LATER})
 CHECKPOINT = Path("checkpoint", "state.npz")
-STATISTICS_IMAGES = 128
-
-
-class TrainingResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training gave. `epoch` is the one whose weights were kept, 0 for the probe; `metrics` are measured on the
-    validation images by Keras; `seconds` is the wall time of this call."""
-
-    run: str
-    already_trained: bool
-    prevalence_changed: bool = False
-    start: Literal["probe", "scratch"]
-    epoch: int
-    epochs: int
-    metrics: Metrics
-    seconds: float
-    measured_on: str = "validation"
 
 
 def train(
@@ -59,51 +49,185 @@ def train(
     weights: str | None = None,
     prevalence: list[float] | None = None,
     fresh: bool = False,
+    replace: bool = False,
     watch: Watch | None = None,
+    extra: Make | None = None,
+    distribute: Kind = "one",
+    mlflow: str | None = None,
+    reasons: Sequence[str] = (),
 ) -> TrainingResult:
     """The run in folder `out`, trained on the images whose `split` (n,) is "train" and judged on those of "val".
 
     Images of "test" are not read. A training that was interrupted goes on after its last whole epoch; one that is done
-    is left alone but for another `prevalence`, which is noted (None keeps what is noted). `fresh` starts over: what
-    the folder holds is touched when the new training has a first checkpoint.
-    `weights` is the path behind recipe.weights.
+    is left alone but for another `prevalence`, which is noted (None keeps what is noted). `fresh` starts over, and
+    `replace` does where the folder holds a training of other images or another recipe; what it holds is touched when
+    the new training has a first checkpoint.
+
+    `weights` is the path behind recipe.weights. `extra` makes the supplier of further targets. `distribute` says on
+    which devices; of several machines the chief alone writes the run. `mlflow` is a tracking server or a folder.
+    `reasons` say why the recipe is as it is.
 
     Raises:
         BadInput: the folder holds something else, or a run of another recipe, split or other images, or another
-            training is under way in it; the training diverged.
+            training is under way in it; images that do not fit the task; the training diverged.
         NotWritable: the disk is full, read-only or forbids it.
+        Unreachable: another machine of the training is gone.
     """
     began, watch = time.monotonic(), watch or Unwatched()
-    for name in ("train", "val"):
-        absent = set(range(len(dataset.names))) - set(dataset.labels[split == name].tolist())
-        if absent:
-            raise BadInput(f"{dataset.dir}: class {dataset.names[min(absent)]!r} has no image in the {name} split")
+    judge = Judge(recipe.task, dataset.roles)
+    check_task(dataset, split, recipe)
+    if mlflow is not None:
+        load_mlflow()
     with reading(out):
         if out.exists() and not out.is_dir():
             raise BadInput(f"{out}: is a file; a run needs a folder")
-    with locked(out, f"{out}: another training is under way in this folder; wait for it, or name another folder"):
+    devices = open_devices(distribute)
+    devices.check(recipe.batch)
+    with ExitStack() as stack:
+        if distribute == "multi-worker":
+            stack.enter_context(together())
         watch.stage("reading")
-        record = _record(dataset, split, out, recipe, prevalence)
-        old = _held(out, record, fresh)
+        record = _record(dataset, split, out, recipe, prevalence, reasons)
+        old, state = _agreed(devices, record, lambda: _prepared(stack, out, record, fresh, replace))
         if old is not None and prevalence is None:
             record = msgspec.structs.replace(record, prevalence=old.prevalence)
         if old is not None and old.status == "trained":
-            restated = _restated(out, old, record.prevalence)
-            found = _report(out, old, already=True, began=began)
-            return msgspec.structs.replace(found, prevalence_changed=restated)
-        if not os.access(out, os.W_OK):
-            raise NotWritable(f"{out}: cannot be written: permission denied")
-        examples = [_examples(dataset, split == name, recipe) for name in ("train", "val")]
-        state = None if old is None else load_checkpoint(out / CHECKPOINT)
-        keep = _keeper(out, record, dataset, split, begun=state is not None)
-        model, state = _learn(recipe, examples[0], examples[1], len(dataset.names), weights, state, keep, watch)
+            return _trained_already(out, old, record.prevalence, devices, began)
+        parts = [_examples(stack, dataset, split == name, recipe, out, devices, watch) for name in ("train", "val")]
+        keep = _keeper(out, record, dataset, split, begun=state is not None) if devices.chief else _keep_nothing
+        tracking = Tracking(_sinks(out, record, mlflow, state) if devices.chief else {}, watch.warn)
+        around = Surroundings(devices, keep, watch, tracking)
+        supply = None if extra is None else lambda model: extra(model, record.data_sha256)
+        with tracking.until_the_end():
+            model, state = learn(recipe, judge, parts[0], parts[1], weights, state, around, supply)
         watch.stage("writing")
-        _write(out, record, model, state, examples[1])
-        return _report(out, record, already=False, began=began)
+        document = document_of(record, recipe, model, state, parts[1])
+        if not devices.chief:
+            return result(out, record, document, already=False, began=began)
+        write_results(out, record, model, state, document)
+        return report(out, record, already=False, began=began)
+
+
+def _trained_already(
+    out: Path, old: RunRecord, prevalence: list[float] | None, devices: Devices, began: float
+) -> TrainingResult:
+    """What the run's folder tells the chief, on every machine."""
+    content = b""
+    if devices.chief:
+        restated = _restated(out, old, prevalence)
+        found = report(out, old, already=True, began=began)
+        content = msgspec.json.encode(msgspec.structs.replace(found, prevalence_changed=restated))
+    return msgspec.json.decode(devices.told(content), type=TrainingResult)
+
+
+def check_task(dataset: Dataset, split: NDArray[np.str_], recipe: Recipe) -> None:
+    """Refuse images that cannot be trained on or judged by.
+
+    Raises:
+        BadInput: a class or mark that a split has not, marks or roles that do not fit the task.
+    """
+    for name in ("train", "val"):
+        absent = set(range(len(dataset.names))) - set(dataset.labels[split == name].tolist())
+        if absent and (recipe.task != "labels" or dataset.marks is None):
+            raise BadInput(f"{dataset.dir}: class {dataset.names[min(absent)]!r} has no image in the {name} split")
+    roles = set(dataset.roles)
+    if recipe.task == "labels":
+        _check_marks(dataset, split)
+    elif dataset.marks is not None and (dataset.marks.sum(axis=1) > 1).any():
+        row = int(np.argmax(dataset.marks.sum(axis=1) > 1))
+        raise BadInput(f"{dataset.dir}: {dataset.files[row]} bears several labels; --task labels is for such images")
+    asked = {"task hierarchy": recipe.task == "hierarchy", "--stop-on defect-recall": recipe.stop_on == "defect-recall"}
+    for what, wanted in asked.items():
+        if wanted and roles != {"good", "defect"}:
+            raise BadInput(f"{dataset.dir}: {what} needs good and defect classes; labels.json says which are good")
+
+
+def _check_marks(dataset: Dataset, split: NDArray[np.str_]) -> None:
+    good = dataset.roles.count("good")
+    if good != 1:
+        raise BadInput(f"{dataset.dir}: task labels needs one good class beside the marks, got {good}")
+    if dataset.marks is None:
+        raise BadInput(f'{dataset.dir}: task labels needs a manifest with several labels in a cell, like "pit|crack"')
+    for name in ("train", "val"):
+        side = dataset.marks[split == name]
+        for place, role in enumerate(dataset.roles):
+            if role == "defect" and not 0 < side[:, place].sum() < len(side):
+                some = "every" if side[:, place].any() else "no"
+                mark = dataset.names[place]
+                raise BadInput(f"{dataset.dir}: in the {name} split {some} image bears {mark!r}; both must be there")
+
+
+class _Word(msgspec.Struct, kw_only=True):
+    """What the chief tells the other machines before they start: what is wrong, or what is trained, and how far."""
+
+    problem: str = ""
+    identity: dict[str, Any] = {}
+    old: RunRecord | None = None
+    begun: bool = False
+
+
+def _agreed(devices: Devices, record: RunRecord, prepare: Any) -> tuple[RunRecord | None, Checkpoint | None]:
+    """The record of the same training and its state, if the run's folder has them, on every machine.
+
+    Raises:
+        LinesideError: what `prepare` raises.
+        BadInput: on another machine than the chief: what is wrong there, or its images or recipe differ.
+    """
+    if devices.worker.machines == 1:
+        return prepare()  # type: ignore[no-any-return]
+    word, state = _Word(identity=_identity(record)), None
+    if devices.chief:
+        try:
+            word.old, state = prepare()
+        except LinesideError as error:
+            devices.told(msgspec.json.encode(_Word(problem=str(error))))
+            raise
+        word.begun = state is not None
+    word = msgspec.json.decode(devices.told(msgspec.json.encode(word)), type=_Word)
+    if word.problem:
+        raise BadInput(f"the chief of this training cannot begin: {word.problem}")
+    content = devices.told(pack(state) if state is not None else b"") if word.begun else b""
+    changes = differences(word.identity, _identity(record))
+    if changes:
+        raise BadInput(f"this machine has another training than the chief: {'; '.join(changes)}")
+    return word.old, unpack(content, Path("the chief's checkpoint")) if word.begun else None
+
+
+def _prepared(
+    stack: ExitStack, out: Path, record: RunRecord, fresh: bool, replace: bool
+) -> tuple[RunRecord | None, Checkpoint | None]:
+    """The folder, locked as long as `stack` is open; the record and the state in it that this training goes on from."""
+    busy = f"{out}: another training is under way in this folder; wait for it, or name another folder"
+    stack.enter_context(locked(out, busy))
+    old = _held(out, record, fresh, replace)
+    if old is not None and old.status == "trained":
+        return old, None
+    if not os.access(out, os.W_OK):
+        raise NotWritable(f"{out}: cannot be written: permission denied")
+    return old, None if old is None else load_checkpoint(out / CHECKPOINT)
+
+
+def _sinks(out: Path, record: RunRecord, mlflow: str | None, state: Checkpoint | None) -> dict[str, Any]:
+    """What makes each sink of figures, when the first epoch is kept."""
+
+    def on_server() -> Sink:
+        return MLflow(str(mlflow), record.name, record.recipe, out / "checkpoint" / "mlflow.txt")
+
+    board = {"tensorboard": lambda: TensorBoard(out / "tensorboard")}
+    return board if mlflow is None else board | {"mlflow": on_server}
+
+
+def _keep_nothing(state: Checkpoint) -> None:
+    """The chief keeps it."""
 
 
 def _record(
-    dataset: Dataset, split: NDArray[np.str_], out: Path, recipe: Recipe, prevalence: list[float] | None
+    dataset: Dataset,
+    split: NDArray[np.str_],
+    out: Path,
+    recipe: Recipe,
+    prevalence: list[float] | None,
+    reasons: Sequence[str],
 ) -> RunRecord:
     return RunRecord(
         status="training",
@@ -113,16 +237,17 @@ def _record(
         family=recipe.architecture.family,
         alpha=recipe.architecture.alpha,
         seed=recipe.seed,
-        data=str(dataset.dir.resolve()),
+        data=str(dataset.source.resolve()),
         data_sha256=dataset.sha256(),
         split_sha256=hashlib.sha256(split_table(dataset, split)).hexdigest(),
         recipe=recipe.document(),
+        reasons=list(reasons),
         packages=package_versions(),
         prevalence=prevalence,
     )
 
 
-def _held(out: Path, new: RunRecord, fresh: bool) -> RunRecord | None:
+def _held(out: Path, new: RunRecord, fresh: bool, replace: bool) -> RunRecord | None:
     """The record of the same training in the folder; None where nothing is there, or what is there may go."""
     sweep(out, *OWN)
     sweep(out / CHECKPOINT.parent)
@@ -131,16 +256,18 @@ def _held(out: Path, new: RunRecord, fresh: bool) -> RunRecord | None:
     try:
         old = read_record(out)
     except BadInput:
-        if fresh and names <= OWN:
+        if (fresh or replace) and names <= OWN:
             return None
         raise
-    if old is None and names:
+    if old is None and names and not (replace and names <= OWN):
         raise BadInput(f"{out}: is not empty and holds no run; name another folder")
     if old is None or fresh:
         return None
     changes = differences(_identity(old), _identity(new))
+    if changes and replace:
+        return None
     if changes:
-        raise BadInput(f"{out}: holds another training: {'; '.join(changes)}; name another folder, or --fresh")
+        raise BadInput(f"{out}: holds another training: {'; '.join(changes)}; name another folder, or --replace")
     if old.status == "trained" and "model.keras" not in names:
         raise BadInput(f"{out}: its model.keras is gone; train again with --fresh")
     return old
@@ -178,97 +305,25 @@ def _keeper(out: Path, record: RunRecord, dataset: Dataset, split: NDArray[np.st
     return keep
 
 
-def _examples(dataset: Dataset, chosen: NDArray[np.bool_], recipe: Recipe) -> Examples:
-    rows = np.flatnonzero(chosen)
-    images = load(dataset, recipe.architecture.input_spec(), rows)
-    return Examples(images, np.asarray(dataset.labels, np.int64)[rows], np.asarray(dataset.groups)[rows])
-
-
-def _learn(
+def _examples(
+    stack: ExitStack,
+    dataset: Dataset,
+    chosen: NDArray[np.bool_],
     recipe: Recipe,
-    train: Examples,
-    val: Examples,
-    classes: int,
-    weights: str | None,
-    state: Checkpoint | None,
-    keep: Save,
+    out: Path,
+    devices: Devices,
     watch: Watch,
-) -> tuple[Any, Checkpoint]:
-    """The model with the best weights on validation, the probe's among them, and how it came to them; it goes on from
-    `state`, if there is one."""
-    keras = load_keras()
-    keras.utils.set_random_seed(recipe.seed)
-    start = weights if state is None else None
-    model = build(recipe.architecture, classes, weights=start, dropout=recipe.dropout)
-    if state is None:
-        state = Checkpoint(history=[], weights=[], optimizer=[], best=[])
-        if weights is not None:
-            watch.stage("probe")
-            state = _start_from_probe(model, recipe, train, val)
-            keep(state)
-            watch.epoch(state.history[0], recipe.epochs)
-        else:
-            some = np.random.default_rng(recipe.seed).permutation(len(train.labels))[:STATISTICS_IMAGES]
-            settle_statistics(model, train.images[some], recipe.architecture.input_spec())
-    if weights is not None:
-        for layer in model.layers:
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    watch.stage("training")
-    state = run_epochs(model, recipe, train, val, state, keep, watch)
-    model.set_weights(state.best)
-    model.trainable = True
-    return model, state
-
-
-def _start_from_probe(model: Any, recipe: Recipe, train: Examples, val: Examples) -> Checkpoint:
-    """The probe becomes the model's last layer; the state in which it then is."""
-    began, keras = time.monotonic(), load_keras()
-    trunk = keras.Model(model.inputs[0], model.get_layer("pooled").output)
-    spec = recipe.architecture.input_spec()
-    views = [predict(trunk, flip(train.images, *signs), spec) for signs in FLIPS[recipe.flips]]
-    probe = fit_probe(views, train.labels, train.groups, seed=recipe.seed)
-    model.get_layer("logits").set_weights([probe.kernel, probe.bias])
-    loss = balanced_loss(views[0].astype(np.float64) @ probe.kernel + probe.bias, train.labels)
-    row = judge(predict(model, val.images, spec), val, epoch=0, loss=loss, lr=0.0, began=began)
-    return Checkpoint(history=[row], weights=model.get_weights(), optimizer=[], best=model.get_weights())
-
-
-def _write(out: Path, record: RunRecord, model: Any, state: Checkpoint, val: Examples) -> None:
-    """Everything that a run consists of; run.json says "trained" only after all of it is on the disk."""
-    save_model(model, out / "model.keras")
-    metrics = measure(predict(model, val.images, record.input), val.labels)
-    names = [label.name for label in record.labels]
-    write_history(out / "history.csv", state.history)
-    plot_history(out / "curves.png", state)
-    plot_confusion(out / "confusion.png", metrics, names)
-    document = {"measured_on": "validation", "by": "keras", "epoch": state.best_epoch.epoch, "metrics": metrics}
-    document["recall"] = dict(zip(names, metrics.recall, strict=True))
-    document["history"] = state.history
-    write_whole(out / "metrics.json", msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-    figures = {"val_accuracy": metrics.accuracy, "val_macro_f1": metrics.macro_f1, "val_ece": metrics.ece}
-    write_record(out, msgspec.structs.replace(record, status="trained", metrics=figures))
-
-
-class _Document(msgspec.Struct):
-    epoch: int
-    metrics: Metrics
-    history: list[Any]
-
-
-def _report(out: Path, record: RunRecord, *, already: bool, began: float) -> TrainingResult:
-    """The result as the folder tells it."""
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
-    path = out / "metrics.json"
-    try:
-        document = msgspec.json.decode(path.read_bytes(), type=_Document)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadInput(f"{path}: damaged or missing; train again with --fresh") from error
-    return TrainingResult(
-        run=str(out),
-        already_trained=already,
-        start="probe" if record.recipe.get("weights") else "scratch",
-        epoch=document.epoch,
-        epochs=len(document.history),
-        metrics=document.metrics,
-        seconds=round(time.monotonic() - began, 1),
+) -> Examples:
+    rows = np.flatnonzero(chosen)
+    folder = out if devices.chief else Path(tempfile.gettempdir())
+    images = stack.enter_context(
+        open_pictures(
+            dataset,
+            recipe.architecture.input_spec(),
+            rows,
+            folder=folder,
+            progress=lambda done, total: watch.stage(f"reading {done} of {total} images"),
+        )
     )
+    marks = None if dataset.marks is None else dataset.marks[rows]
+    return Examples(images, np.asarray(dataset.labels, np.int64)[rows], np.asarray(dataset.groups)[rows], rows, marks)

@@ -261,6 +261,7 @@ def change(document: dict, path: str, value: object) -> bytes:
     return msgspec.json.encode(document)
 
 
+DECISION = {"low": 0, "high": 1, "scale": [1, 1], "shift": [0, 0], "prevalence": [0.9, 0.1], "confidence": 0.95}
 WRONG_MANIFESTS = [
     ("schema", "one", "schema must read like"),
     ("schema", 1, "expected `str`"),
@@ -307,6 +308,14 @@ WRONG_MANIFESTS = [
     ("artifacts/0/files/0/sha256", "F" * 64, "sha256"),
     ("artifacts/0/files/0/sha256", "0" * 63, "sha256"),
     ("artifacts/0/files/0/sha256", "0" * 64 + "\n", "sha256"),
+    ("artifacts/0/decision", {"low": 0, "high": 1}, "missing required field"),
+    ("artifacts/0/decision", {**DECISION, "low": 2}, "low 2 must not be over high 1"),
+    ("artifacts/0/decision", {**DECISION, "scale": [1]}, "must have 2 numbers"),
+    ("artifacts/0/decision", {**DECISION, "shift": [0, 0, 0]}, "must have 2 numbers"),
+    ("artifacts/0/decision", {**DECISION, "prevalence": [1]}, "must have 2 numbers"),
+    ("artifacts/0/decision", {**DECISION, "prevalence": [1.5, -0.5]}, "prevalence"),
+    ("artifacts/0/decision", {**DECISION, "confidence": 1}, "confidence"),
+    ("artifacts/0/decision", {**DECISION, "escape_upper": 1.5}, "escape_upper"),
     ("run/threads", 0, "threads"),
     ("run/threads", 1000, "threads"),
 ]

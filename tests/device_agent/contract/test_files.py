@@ -129,3 +129,23 @@ def test_the_path_that_the_system_named_is_blamed(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/full")
     with pytest.raises(NotWritable, match=r"/out: cannot be written"), replacing(tmp_path / "out") as temporary:
         (temporary / "in" / "it").write_text("")
+
+
+def test_a_folder_of_many_files_is_flushed_at_once_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rename = Path.rename
+
+    def check(self: Path, to: Path) -> Path:
+        assert done == ["all"]
+        return rename(self, to)
+
+    monkeypatch.setattr("device_agent.contract.files._MANY", 5)
+    monkeypatch.setattr(os, "sync", lambda: done.append("all"))
+    monkeypatch.setattr(Path, "rename", check)
+    with replacing(tmp_path / "out") as temporary:
+        temporary.mkdir()
+        for place in range(5):
+            (temporary / str(place)).write_text("content")
+    assert len(names(tmp_path / "out")) == 5

@@ -24,6 +24,7 @@ from device_agent.contract.manifest import (
     ArtifactManifest,
     Baseline,
     BundleManifest,
+    Decision,
     FileEntry,
     Golden,
     InputSpec,
@@ -165,6 +166,22 @@ MANIFEST = BundleManifest(
     ),
 )
 MODEL_IDS = ["4cd73b7ed9d220b6", "9820fc9127baa6d8"]
+DECISION = Decision(
+    low=-4.5,
+    high=1.25,
+    scale=[0.75, 0.5],
+    shift=[0.125, -3.5],
+    prevalence=[0.99, 0.01],
+    confidence=0.95,
+    escape_upper=0.0125,
+    escape_worst_upper=0.025,
+    overkill_upper=0.0625,
+    images=1234,
+    groups=321,
+)
+DECIDED = msgspec.structs.replace(
+    MANIFEST, artifacts=[msgspec.structs.replace(MANIFEST.artifacts[0], decision=DECISION), MANIFEST.artifacts[1]]
+)
 
 DOCUMENTS: dict[str, msgspec.Struct] = {
     "Verdict": Verdict(
@@ -220,8 +237,12 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
         samples_ms=[20.5, 20.25, 24.5],
     ),
 }
+DOCUMENTS["Verdict-decision"] = msgspec.structs.replace(DOCUMENTS["Verdict"], decision="review")
 DOCUMENTS["Alert-paged"] = msgspec.structs.replace(DOCUMENTS["Alert"], paged_ms=WALL_MS + 30_000)
 DOCUMENTS["Alert-product"] = msgspec.structs.replace(DOCUMENTS["Alert-paged"], product="housing")
+
+
+MANIFESTS = {"BundleManifest": MANIFEST, "BundleManifest-decision": DECIDED}
 
 
 def document_bytes(document: msgspec.Struct) -> bytes:
@@ -258,6 +279,18 @@ def test_the_manifest_reads_and_writes_the_same_bytes_and_names_its_models(golde
     assert [artifact.model_id.hex() for artifact in read_manifest(payload).artifacts] == MODEL_IDS
 
 
+def test_a_manifest_with_a_decision_is_that_of_the_same_model(golden):
+    payload = golden["BundleManifest-decision.json"].payload
+    assert read_manifest(payload) == DECIDED
+    assert write_manifest(DECIDED) == payload
+    assert [artifact.model_id.hex() for artifact in read_manifest(payload).artifacts] == MODEL_IDS
+
+
+def test_a_verdict_without_a_decision_is_written_as_before_there_were_any():
+    assert b"decision" not in msgspec.json.encode(DOCUMENTS["Verdict"])
+    assert b"decision" not in write_manifest(MANIFEST)
+
+
 def test_checked_reports_are_read_from_the_golden_ones(golden):
     assert read_report(golden["DeviceReport.bin"].payload) == SPARE_REPORT
     assert read_report(golden["DeviceReport-full.bin"].payload) == FULL_REPORT
@@ -272,7 +305,7 @@ def test_a_backfill_reads_whatever_the_level_of_its_compression(golden):
 def test_no_golden_file_is_without_a_message(golden):
     later = {"DeviceReport-newer-minor.bin", "DeviceReport-newer-major.bin", "BundleManifest-newer-minor.json"}
     known = {f"{name}{suffix}" for name in WIRE for suffix in (".bin", ".json")}
-    assert set(golden) - later == known | {f"{name}.json" for name in [*DOCUMENTS, "BundleManifest"]}
+    assert set(golden) - later == known | {f"{name}.json" for name in [*DOCUMENTS, *MANIFESTS]}
 
 
 def files() -> dict[str, bytes]:
@@ -280,7 +313,8 @@ def files() -> dict[str, bytes]:
     wire = {f"{name}.bin": encode(message) for name, message in WIRE.items()}
     people = {f"{name}.json": encode(message, encoding="json") + b"\n" for name, message in WIRE.items()}
     documents = {f"{name}.json": document_bytes(document) for name, document in DOCUMENTS.items()}
-    return {**wire, **people, **documents, "BundleManifest.json": write_manifest(MANIFEST)}
+    manifests = {f"{name}.json": write_manifest(manifest) for name, manifest in MANIFESTS.items()}
+    return {**wire, **people, **documents, **manifests}
 
 
 if __name__ == "__main__":

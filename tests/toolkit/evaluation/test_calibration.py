@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from device_agent.contract.errors import BadInput
-from toolkit.evaluation.calibration import calibrated_elsewhere, error, fit_temperature, reliability
+from toolkit.evaluation.calibration import calibrated_elsewhere, error, error_interval, fit_temperature, reliability
 from toolkit.evaluation.metrics import softmax
 
 
@@ -69,3 +69,61 @@ def test_the_reliability_curve_counts_every_image() -> None:
 def test_no_images() -> None:
     with pytest.raises(BadInput, match="no images"):
         fit_temperature(np.zeros((0, 2)), np.zeros(0, int))
+
+
+def _drawn(rng: np.random.Generator, groups: int, size: int, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, 2) and labels; the odds of being right are the claimed ones to `power`, and images of a group
+    share their luck (a Gaussian copula with a correlation of 0.4)."""
+    from scipy.special import ndtr
+
+    confidence = 0.5 + 0.499 * rng.beta(2, 1, groups * size)
+    right = 1 / (1 + (1 / confidence - 1) ** power)
+    luck = np.sqrt(0.4) * np.repeat(rng.normal(size=groups), size) + np.sqrt(0.6) * rng.normal(size=groups * size)
+    return np.column_stack([confidence, 1 - confidence]), (ndtr(luck) >= right).astype(int)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.6, 0.3])
+@pytest.mark.parametrize(("groups", "size"), [(60, 4), (400, 2)])
+def test_95_of_100_intervals_of_the_calibration_error_hold_it(power: float, groups: int, size: int) -> None:
+    rng = np.random.default_rng(7)
+    confidence = 0.5 + 0.499 * rng.beta(2, 1, 200_000)
+    true = float(np.mean(np.abs(1 / (1 + (1 / confidence - 1) ** power) - confidence)))
+    held = []
+    for _ in range(120):
+        low, high = error_interval(
+            *_drawn(rng, groups, size, power), np.arange(groups * size) // size, rng=rng, draws=300
+        )
+        held.append(low <= true + 1e-9 and true <= high)
+    assert 0.9 <= np.mean(held) <= (0.99 if power < 1 else 1.0), np.mean(held)
+
+
+def test_the_interval_of_the_error_is_no_excuse_where_the_model_is_wrong() -> None:
+    probabilities = np.repeat([[0.99, 0.01]], 300, axis=0)
+    labels = (np.arange(300) % 2).astype(int)
+    low, high = error_interval(probabilities, labels, np.arange(300), rng=np.random.default_rng(0))
+    assert 0.35 < low < 0.49 < high < 0.6
+
+
+def test_one_group_alone_has_an_interval() -> None:
+    probabilities = np.repeat([[0.9, 0.1]], 20, axis=0)
+    low, high = error_interval(probabilities, np.zeros(20, int), np.zeros(20), rng=np.random.default_rng(0))
+    assert low == 0 and high == pytest.approx(0.1), "less than noise alone would give, but not below what was seen"
+    low, high = error_interval(probabilities, np.ones(20, int), np.zeros(20), rng=np.random.default_rng(0))
+    assert 0.5 < low < 0.9 <= high
+
+
+def test_bins_of_equal_mass_hold_equally_many_and_see_what_wide_bins_hide() -> None:
+    confidence = np.concatenate([np.linspace(0.95, 0.974, 150), np.linspace(0.975, 0.999, 150)])
+    probabilities = np.column_stack([confidence, 1 - confidence])
+    labels = np.concatenate([np.arange(150) % 12 == 0, np.zeros(150, bool)]).astype(int)
+    assert {one.images for one in reliability(probabilities, labels)} == {20}
+    assert error(probabilities, labels) > error(probabilities, labels, "width") + 0.005
+
+
+def test_the_order_of_the_files_does_not_change_the_error_of_equal_confidences() -> None:
+    probabilities = np.repeat([[0.9, 0.1], [0.8, 0.2]], 50, axis=0)
+    labels = (np.random.default_rng(0).random(100) < 0.2).astype(int)
+    by_file = np.argsort(labels[:50], kind="stable")
+    shuffled = np.concatenate([by_file, np.arange(50, 100)])
+    assert error(probabilities, labels) == pytest.approx(error(probabilities[shuffled], labels[shuffled]))
+    assert error(probabilities, labels) < 0.2

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.evaluation.intervals import group_bootstrap
+from converters.macro_f1 import count
+from toolkit.evaluation.intervals import (
+    count_interval,
+    group_bootstrap,
+    group_counts,
+    inverted_interval,
+    mean_recall,
+    share_interval,
+)
 from toolkit.evaluation.metrics import macro_f1
 
 
@@ -69,3 +77,52 @@ def test_95_of_100_intervals_hold_the_true_share(images: int, size: int, right: 
 def test_the_interval_is_wilson_s_at_95_percent() -> None:
     low, high = interval(np.arange(10_000), np.arange(10_000) % 10 != 0)
     assert (low, high) == (pytest.approx(0.9 - 1.96 * 0.003, abs=2e-4), pytest.approx(0.9 + 1.96 * 0.003, abs=2e-4))
+
+
+def clustered(rng: np.random.Generator, groups: int, size: int, share: float, within: float) -> np.ndarray:
+    """Right or wrong (groups * size,), with beta-distributed shares: `within` is the correlation in a group."""
+    each = rng.beta(share * (1 / within - 1), (1 - share) * (1 / within - 1), groups)
+    return rng.random(groups * size) < np.repeat(each, size)
+
+
+@pytest.mark.parametrize(("groups", "share", "within"), [(25, 0.9, 0.3), (40, 0.8, 0.6), (120, 0.95, 0.3)])
+def test_95_of_100_intervals_of_a_recall_hold_it_though_images_come_in_groups(
+    groups: int, share: float, within: float
+) -> None:
+    rng = np.random.default_rng(4)
+    names = np.arange(groups * 6) // 6
+    by_group, by_image = [], []
+    for _ in range(400):
+        right = clustered(rng, groups, 6, share, within)
+        low, high = share_interval(right, names)
+        by_group.append(low <= share <= high)
+        low, high = share_interval(right, np.arange(len(right)))
+        by_image.append(low <= share <= high)
+    assert 0.9 <= np.mean(by_group) <= 0.99, np.mean(by_group)
+    assert np.mean(by_image) < 0.88, "images of one part are not independent"
+
+
+def test_95_of_100_intervals_of_balanced_accuracy_hold_it() -> None:
+    rng, held = np.random.default_rng(5), []
+    true = np.array([0.95, 0.8, 0.9])
+    labels = np.repeat(np.arange(90) % 3, 4)
+    for _ in range(200):
+        each = rng.beta(true[labels[::4]] * 3, (1 - true[labels[::4]]) * 3)
+        right = rng.random(360) < np.repeat(each, 4)
+        counts = group_counts(count(labels, np.where(right, labels, (labels + 1) % 3), 3), np.arange(360) // 4)
+        low, high = count_interval(counts, mean_recall, rng=rng, draws=300)
+        held.append(low <= true.mean() <= high)
+    assert 0.9 <= np.mean(held) <= 0.99, np.mean(held)
+
+
+def test_a_sum_of_magnitudes_that_noise_explains_reaches_zero() -> None:
+    rng = np.random.default_rng(6)
+    noise = rng.normal(0, 1.0, (2000, 10)) / 100
+
+    def size(each: np.ndarray) -> np.ndarray:
+        return np.abs(each).sum(axis=-1)
+
+    assert inverted_interval(rng.normal(0, 1.0, 10) / 100, noise, size)[0] == 0
+    low, high = inverted_interval(np.full(10, 0.05), noise, size)
+    assert 0.4 < low < 0.5 < high < 0.6
+    assert inverted_interval(np.zeros(10), noise, size)[1] > 0.08

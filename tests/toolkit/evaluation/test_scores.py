@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,16 +16,16 @@ from device_agent.contract.errors import BadInput, NotFound, ParityFailed
 from device_agent.runtimes import logits as logits_of
 from toolkit.artifacts import open_artifact, open_artifacts
 from toolkit.commands.evaluate import evaluate
+from toolkit.evaluation.answers import Answers, check_logits, subject_of
 from toolkit.evaluation.scores import (
     Evaluation,
-    check_logits,
     ensure_evaluation,
     evaluate_artifact,
     evaluation_path,
     read_evaluation,
     score,
 )
-from toolkit.runs import Run
+from toolkit.runs import Run, open_run, write_record
 
 
 def test_the_figures_are_those_of_the_device(tiny_run: Run) -> None:
@@ -53,10 +54,9 @@ def test_temperature_and_baseline_are_of_all_validation_images(tiny_run: Run) ->
 
 
 def _score(run: Run, predicted: list[int], labels: list[int], groups: list[str]) -> Evaluation:
-    artifact = open_artifact(run, "onnx-fp32")
     logits = 2 * np.eye(3, dtype=np.float32)[predicted]
-    wanted, whose = np.array(labels), np.array(groups)
-    return score(run, artifact, logits, wanted, whose, split="val", temperature=None, runtime_version="1")
+    answers = Answers([""] * len(labels), np.array(labels), np.array(groups), logits, {}, None)
+    return score(run, subject_of(run, "onnx-fp32"), answers, split="val", temperature=None)
 
 
 def test_balanced_accuracy_is_the_mean_recall_of_the_classes(tiny_run: Run) -> None:
@@ -154,3 +154,19 @@ def test_nothing_of_a_training_framework_is_loaded(tiny_run: Run) -> None:
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("task", "figure"), [("hierarchy", "kind-accuracy"), ("labels", "exact-match")])
+def test_the_task_of_the_run_decides_the_figures(tiny_run: Run, task: str, figure: str) -> None:
+    plain = evaluate_artifact(tiny_run, "onnx-fp32")
+    write_record(tiny_run.dir, msgspec.structs.replace(tiny_run.record, recipe={"task": task}))
+    found = evaluate_artifact(open_run(tiny_run.dir), "onnx-fp32")
+    assert found.task == task and figure in found.figures
+    assert (found.baseline, found.temperature) == (plain.baseline, plain.temperature), "the device decides as before"
+    assert plain.task == "classes" and ("exact-match" in plain.figures) is False
+
+
+def test_an_unknown_task_is_refused(tiny_run: Run) -> None:
+    write_record(tiny_run.dir, msgspec.structs.replace(tiny_run.record, recipe={"task": "regression"}))
+    with pytest.raises(BadInput, match="task 'regression'"):
+        evaluate_artifact(open_run(tiny_run.dir), "onnx-fp32")

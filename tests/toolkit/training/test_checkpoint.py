@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from device_agent.contract.errors import BadInput
-from toolkit.training.checkpoint import Checkpoint, Epoch, load_checkpoint, save_checkpoint
+from toolkit.training.checkpoint import PARTS, Checkpoint, Epoch, load_checkpoint, pack, save_checkpoint, unpack
 
 
 def _row(epoch: int, f1: float, loss: float = 1.0) -> Epoch:
@@ -19,22 +19,21 @@ def _state(*rows: Epoch) -> Checkpoint:
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=shape).astype(np.float32) for shape in [(3, 3, 2), (2,), ()]]
     many = [np.full(2, place, np.float32) for place in range(120)]
-    return Checkpoint(history=list(rows), weights=weights, optimizer=many, best=weights[::-1])
+    notes = {"scale": [32768.0, 3], "warnings": ["epoch 1: dead: block_1"]}
+    return Checkpoint(
+        history=list(rows), weights=weights, optimizer=many, best=weights[::-1], average=weights[:2], notes=notes
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:
     state = _state(_row(1, 0.5), _row(2, 0.7))
     save_checkpoint(tmp_path / "checkpoint" / "state.npz", state)
     found = load_checkpoint(tmp_path / "checkpoint" / "state.npz")
-    assert found is not None and found.history == state.history
-    for part in ("weights", "optimizer", "best"):
+    assert found is not None and found.history == state.history and found.notes == state.notes
+    assert len(found.average) == 2 and not found.extra
+    for part in PARTS:
         pairs = zip(getattr(found, part), getattr(state, part), strict=True)
         assert all(np.array_equal(one, two) and one.dtype == two.dtype for one, two in pairs)
-
-
-def test_best_epoch_is_the_first_of_equals_and_loss_breaks_ties() -> None:
-    assert _state(_row(1, 0.8), _row(2, 0.8)).best_epoch.epoch == 1
-    assert _state(_row(0, 0.8), _row(1, 0.8, loss=0.5), _row(2, 0.7, loss=0.1)).best_epoch.epoch == 1
 
 
 def test_next_epoch() -> None:
@@ -69,3 +68,12 @@ def test_damaged(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(BadInput, match="damaged; start over with --fresh"):
         load_checkpoint(path)
+
+
+def test_bytes_for_another_machine_are_the_same_state(tmp_path: Path) -> None:
+    state = _state(_row(1, 0.5))
+    found = unpack(pack(state), tmp_path)
+    assert found.history == state.history and found.notes == state.notes
+    assert all(np.array_equal(one, two) for one, two in zip(found.optimizer, state.optimizer, strict=True))
+    with pytest.raises(BadInput, match="damaged"):
+        unpack(pack(state)[:100], tmp_path)

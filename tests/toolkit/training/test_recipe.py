@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from device_agent.contract.errors import BadInput, NotFound
-from toolkit.models.networks import Architecture
-from toolkit.training.recipe import Recipe, differences, make_recipe
+from toolkit.models.architecture import Architecture
+from toolkit.training.recipe import Distil, Recipe, differences, make_recipe
 
 
 def test_defaults_are_gentle_after_a_probe() -> None:
@@ -34,6 +34,22 @@ def test_differences_name_what_changed() -> None:
     assert differences(one, one) == []
 
 
+def test_what_an_older_document_lacks_was_the_default() -> None:
+    now = make_recipe(Architecture()).document()
+    known = ("family", "alpha", "size", "epochs", "batch", "lr", "patience", "flips", "seed")
+    older = {name: now[name] for name in known}
+    older |= {"weights": "", "weights_sha256": "", "decay": 1e-4, "dropout": 0.1, "smoothing": 0.0}
+    assert differences(older, now) == []
+    other = make_recipe(Architecture(), loss="focal", ema=0.9).document()
+    assert differences(older, other) == ["ema was 0.0 and is 0.9", "loss was class-balanced and is focal"]
+
+
+def test_a_rate_suits_its_optimizer() -> None:
+    rates = {name: make_recipe(Architecture(), optimizer=name).lr for name in ("adamw", "sgd", "lion")}  # type: ignore[arg-type]
+    assert rates["lion"] < rates["adamw"] < rates["sgd"]
+    assert make_recipe(Architecture(), optimizer="sgd", lr=0.2).lr == 0.2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -43,6 +59,14 @@ def test_differences_name_what_changed() -> None:
         ({"epochs": 0}, "epochs must be 1"),
         ({"patience": 0}, "patience must be"),
         ({"seed": -1}, "seed must be"),
+        ({"ema": 1.0}, "ema must be 0 to 0.99999, got 1"),
+        ({"optimizer": "adam"}, "optimizer must be one of adamw, sgd, rmsprop, lamb, lion, got 'adam'"),
+        ({"stop_on": "f1"}, "stop_on must be one of macro-f1"),
+        ({"smote": True}, "without --weights there is no probe"),
+        ({"distil": Distil(teachers=[])}, "distil names no teacher"),
+        ({"distil": Distil(teachers=["a"], weight=2)}, "distil: weight must be 0 to 1, got 2"),
+        ({"distil": Distil(teachers=["a"]), "mixup": 0.2}, "distil goes without mixup"),
+        ({"momemtum": 0.5}, "recipe: no 'momemtum'; known are"),
     ],
 )
 def test_numbers_out_of_range(options: dict[str, float], message: str) -> None:
@@ -53,9 +77,9 @@ def test_numbers_out_of_range(options: dict[str, float], message: str) -> None:
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        (Architecture(family="resnet"), "no 'resnet'; known are mobilenet-v2"),
+        (Architecture(family="resnet"), "no 'resnet'; known are mobilenet-v1"),
         (Architecture(alpha=0), "width must be 0.05 to 2, got 0"),
-        (Architecture(size=31), "size must be 32 to 512 px, got 31"),
+        (Architecture(size=15), "size must be 16 to 1024 px, got 15"),
         (Architecture(minimalistic=True), "belong to mobilenet-v3"),
     ],
 )

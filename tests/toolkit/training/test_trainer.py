@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,16 +17,21 @@ import pytest
 
 from device_agent.contract.errors import BadInput, NotWritable
 from toolkit.data.images import Dataset, open_dataset
-from toolkit.models.networks import Architecture, predict
+from toolkit.data.pictures import open_pictures
+from toolkit.models.answers import predict
+from toolkit.models.architecture import Architecture
 from toolkit.paths import locked
 from toolkit.runs import open_run
+from toolkit.training import learning, trainer
 from toolkit.training.checkpoint import Epoch, load_checkpoint
-from toolkit.training.epochs import Unwatched
 from toolkit.training.recipe import Recipe
-from toolkit.training.trainer import TrainingResult, train
+from toolkit.training.results import TrainingResult
+from toolkit.training.trainer import train
+from toolkit.training.watch import Unwatched
 
 pytestmark = pytest.mark.slow
-RECIPE = Recipe(architecture=Architecture(alpha=0.1, size=32), epochs=4, batch=8, lr=3e-3, patience=4, dropout=0.1)
+TINY = Architecture(family="mobilenet-v3-small", alpha=0.05, size=32, minimalistic=True)
+RECIPE = Recipe(architecture=TINY, epochs=4, batch=12, lr=3e-3, patience=4, dropout=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +64,12 @@ def _junk(folder: Path) -> Recipe:
     return msgspec.structs.replace(RECIPE, weights="junk.h5")
 
 
+def _same_weights(one: Path, other: Path) -> bool:
+    """Whether two runs have the same model, bit for bit."""
+    weights = [open_run(path).model().get_weights() for path in (one, other)]
+    return all(np.array_equal(*pair) for pair in zip(*weights, strict=True))
+
+
 @pytest.fixture(scope="module")
 def whole(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained without interruption."""
@@ -69,18 +84,22 @@ class _Interrupt(Unwatched):
     def __init__(self, at_epoch: int) -> None:
         self._at = at_epoch
         self.epochs: list[int] = []
+        self.warnings: list[str] = []
 
     def step(self, epoch: int, done: int, steps: int, epochs: int) -> None:
         if epoch == self._at and done == 2:
             raise KeyboardInterrupt
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
     def epoch(self, row: Epoch, epochs: int) -> None:
         self.epochs.append(row.epoch)
 
 
 def test_a_whole_run(whole: Path, data: Dataset) -> None:
-    names = {"run.json", "model.keras", "split.csv", "history.csv", "curves.png", "confusion.png", "metrics.json"}
-    assert {path.name for path in whole.iterdir()} == names
+    names = {"run.json", "model.keras", "split.csv", "history.csv", "health.csv", "curves.png", "confusion.png"}
+    assert {path.name for path in whole.iterdir()} == names | {"metrics.json", "tensorboard"}
     run = open_run(whole)
     assert run.record.data_sha256 == data.sha256() and run.record.recipe["epochs"] == 4
     assert "keras" in run.record.packages
@@ -107,8 +126,7 @@ def test_interrupted_it_reaches_the_same_weights(data: Dataset, whole: Path, tmp
         open_run(out)
     result = _train(data, out, watch=second)
     assert second.epochs == [3, 4] and result.epochs == 4
-    weights = [open_run(path).model().get_weights() for path in (out, whole)]
-    assert all(np.allclose(one, two, rtol=1e-3, atol=1e-4) for one, two in zip(*weights, strict=True))
+    assert _same_weights(out, whole)
 
 
 def test_trained_already(data: Dataset, whole: Path) -> None:
@@ -120,7 +138,7 @@ def test_trained_already(data: Dataset, whole: Path) -> None:
 
 def test_another_training_in_the_folder_is_named(data: Dataset, whole: Path) -> None:
     other = msgspec.structs.replace(RECIPE, epochs=9, lr=0.5)
-    with pytest.raises(BadInput, match=r"epochs was 4 and is 9; lr was 0\.003 and is 0\.5; .*--fresh"):
+    with pytest.raises(BadInput, match=r"epochs was 4 and is 9; lr was 0\.003 and is 0\.5; .*--replace"):
         _train(data, whole, other)
 
 
@@ -146,6 +164,19 @@ def test_fresh_starts_over_and_takes_the_old_artifacts_away(data: Dataset, whole
     assert open_run(out).record.recipe["flips"] == "none"
 
 
+def test_replace_goes_on_with_the_same_and_starts_over_with_another(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "operating_point").mkdir()
+    (out / "card.toml").write_text('licence = "MIT"')
+    assert _train(data, out, replace=True).already_trained
+    assert (out / "operating_point").exists()
+    result = _train(data, out, msgspec.structs.replace(RECIPE, epochs=1), replace=True)
+    assert result.epochs == 1 and not result.already_trained
+    assert not (out / "operating_point").exists()
+    assert (out / "card.toml").exists()
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_folders_of_ones_own_that_are_called_like_those_of_a_run_are_kept(
     data: Dataset, tmp_path: Path, fresh: bool
@@ -162,7 +193,7 @@ def test_another_split_is_another_training(data: Dataset, whole: Path) -> None:
     assert data.splits is not None
     split = data.splits.copy()
     split[[0, 3]] = split[[3, 0]]
-    with pytest.raises(BadInput, match=r"split was table \w+ and is table \w+; name another folder, or --fresh"):
+    with pytest.raises(BadInput, match=r"split was table \w+ and is table \w+; name another folder, or --replace"):
         train(data, split, whole, RECIPE)
 
 
@@ -176,12 +207,12 @@ def test_a_run_whose_model_is_gone_is_not_trained_already(data: Dataset, whole: 
 def test_a_fresh_start_that_fails_leaves_the_old_run(data: Dataset, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(BadInput, match=r"junk\.h5: "):
         _train(data, out, _junk(tmp_path), weights=str(tmp_path / "junk.h5"), fresh=True)
     with pytest.raises(KeyboardInterrupt):
         _train(data, out, fresh=True, watch=_Interrupt(1))
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_damaged_record_needs_fresh_and_a_folder_without_anything_else(
@@ -226,12 +257,113 @@ def test_a_folder_that_is_no_run_is_left_alone(data: Dataset, tmp_path: Path) ->
 
 
 def test_divergence_is_one_sentence(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "toolkit.training.epochs.class_weights", lambda labels, classes: np.full(classes, np.nan, np.float32)
-    )
-    with pytest.raises(BadInput, match=r"diverged in epoch 1: the loss is nan; try a --lr under 0\.003"):
+    monkeypatch.setattr("toolkit.training.epochs.make_loss", _no_number)
+    sentence = "diverged in epoch 1, step 1: the loss is nan; first not finite: the loss, .*; try a --lr under 0.003"
+    with pytest.raises(BadInput, match=sentence):
         _train(data, tmp_path / "run")
     assert not (tmp_path / "run").exists(), "without a checkpoint there is no run"
+
+
+def _no_number(*given: object, **more: object) -> object:
+    return lambda targets, logits: logits[:, 0] * float("nan")
+
+
+def test_divergence_keeps_the_last_whole_epoch_and_names_the_layer(
+    data: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Spoil(_Interrupt):
+        def step(self, epoch: int, done: int, steps: int, epochs: int) -> None:
+            if epoch == 2 and done == 2:
+                variable = next(each for each in seen[0].trainable_weights if "expanded_conv_1" in each.path)
+                variable.assign(variable * float("inf"))
+
+    seen: list[Any] = []
+    build = learning.build
+    monkeypatch.setattr(learning, "build", lambda *given, **more: seen.append(build(*given, **more)) or seen[0])
+    out = tmp_path / "run"
+    with pytest.raises(BadInput, match=r"epoch 2, step 3: .* first not finite: the weights of layer expanded_conv_1_"):
+        _train(data, out, watch=Spoil(0))
+    state = load_checkpoint(out / "checkpoint" / "state.npz")
+    assert state is not None and state.next_epoch == 2
+    monkeypatch.setattr(learning, "build", build)
+    _train(data, out)
+    assert _same_weights(out, whole)
+
+
+EVERYTHING = msgspec.structs.replace(
+    RECIPE,
+    optimizer="sgd",
+    lr=0.05,
+    schedule="plateau",
+    patience=2,
+    ema=0.9,
+    views=2,
+    mixup=0.2,
+    sampling="balanced",
+    rand_augment=3,
+)
+
+
+def test_with_everything_on_it_still_goes_on_bit_for_bit(data: Dataset, tmp_path: Path) -> None:
+    _train(data, tmp_path / "one", EVERYTHING)
+    with pytest.raises(KeyboardInterrupt):
+        _train(data, tmp_path / "two", EVERYTHING, watch=_Interrupt(3))
+    _train(data, tmp_path / "two", EVERYTHING)
+    assert _same_weights(tmp_path / "one", tmp_path / "two")
+
+
+def test_pictures_in_a_file_give_the_same_weights(
+    data: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "open_pictures", functools.partial(open_pictures, in_memory_bytes=0))
+    _train(data, tmp_path / "run")
+    assert _same_weights(tmp_path / "run", whole)
+
+
+def test_mixed_precision_learns_about_the_same_and_saves_float32(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(RECIPE, mixed_precision=True, epochs=1, dropout=0.0)
+    _train(data, tmp_path / "half", recipe)
+    _train(data, tmp_path / "full", msgspec.structs.replace(recipe, mixed_precision=False))
+    models = [open_run(tmp_path / name).model() for name in ("half", "full")]
+    assert all(str(layer.dtype_policy.name) == "float32" for layer in models[0].layers)
+    assert all(weight.dtype == "float32" for weight in models[0].weights if "seed" not in weight.path)
+    images, _ = open_run(tmp_path / "half").images("val")
+    spec = TINY.input_spec()
+    half, full = (predict(model, images, spec) for model in models)
+    assert full.std() > 0.01 and 0 < np.abs(half - full).mean() < 0.5 * full.std()
+
+
+def test_tensorboard_has_every_epoch(whole: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(whole / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    assert [each.step for each in events.Tensors("val_macro_f1")] == [1, 2, 3, 4]
+    assert any(tag.startswith("gradient_norm/") for tag in tags) and any(tag.startswith("dead_share/") for tag in tags)
+
+
+def test_several_marks_an_image_and_two_levels(data: Dataset, tmp_path: Path) -> None:
+    roles = ["defect" if name != "top" else "good" for name in data.names]
+    marks = np.eye(3, dtype=bool)[data.labels] & (np.array(roles) == "defect")
+    marks[np.flatnonzero(data.labels == 0)[::2], 1] = True
+    several = dataclasses.replace(data, roles=roles, marks=marks)
+    recipe = msgspec.structs.replace(RECIPE, task="labels", epochs=1)
+    with pytest.raises(BadInput, match="bears several labels; --task labels"):
+        _train(several, tmp_path / "run")
+    found = _train(several, tmp_path / "run", recipe)
+    assert found.figures["val_defect_recall"] is not None
+    model = open_run(tmp_path / "run").model()
+    assert np.all(model.get_layer("logits").get_weights()[0][:, data.names.index("top")] == 0)
+    two = dataclasses.replace(data, roles=roles)
+    found = _train(two, tmp_path / "two", msgspec.structs.replace(RECIPE, task="hierarchy", epochs=1))
+    assert found.figures["val_defect_balanced_accuracy"] is not None
+    with pytest.raises(BadInput, match="task hierarchy needs good and defect classes"):
+        _train(data, tmp_path / "three", msgspec.structs.replace(RECIPE, task="hierarchy"))
+    with pytest.raises(BadInput, match="task labels needs one good class beside the marks, got 0"):
+        _train(data, tmp_path / "three", recipe)
+    with pytest.raises(BadInput, match="several labels in a cell"):
+        _train(two, tmp_path / "three", recipe)
 
 
 def test_a_class_missing_in_a_split(data: Dataset, tmp_path: Path) -> None:
@@ -250,6 +382,22 @@ def test_probe_is_a_floor(data: Dataset, tmp_path: Path, weights_dir: Path) -> N
     assert result.metrics.macro_f1 > 0.9
 
 
+def test_a_full_disk_is_one_line_and_what_was_kept_goes_on(data: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", "from toolkit.cli import main; main()", "train", str(data.dir), "--out", str(out)]
+    command += ["--model", "mobilenet-v3-small", "--minimalistic", "--width", "0.05", "--size", "32", "--epochs", "1"]
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    full = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_files, check=False)
+    assert full.returncode == 1 and full.stdout == ""
+    last = full.stderr.splitlines()[-1]
+    assert last == f"lineside: {out}/checkpoint/state.npz: cannot be written: file too large"
+    assert not list(out.rglob("*.part*"))
+    assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 0
+
+
 def test_killed_it_goes_on_with_the_same_command(data: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
@@ -263,7 +411,8 @@ def test_killed_it_goes_on_with_the_same_command(data: Dataset, tmp_path: Path) 
         "--width",
         "0.1",
     ]
-    command += ["--size", "32", "--batch", "16", "--epochs", "60", "--patience", "60", "--json"]
+    command += ["--model", "mobilenet-v3-small", "--minimalistic", "--size", "32", "--batch", "16"]
+    command += ["--epochs", "60", "--patience", "60", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     while "epoch 2 of 60" not in process.stderr.readline():

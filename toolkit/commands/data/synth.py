@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 @click.option("--photos-per-part", default=3, show_default=True, help="Photographs of each part; they are one group.")
 @click.option("--product", default=0, show_default=True, help="0 brushed steel, 1 milled bronze, 2 blasted aluminium.")
 @click.option("--contrast", default=1.0, show_default=True, help="How clearly defects show; 2 is easy.")
+@click.option(
+    "--corrupt",
+    "corrupt",
+    metavar="KIND[:SEVERITY]",
+    multiple=True,
+    help="Spoil photographs: motion, jpeg:3 ... or all; can be repeated. Without a severity it is drawn from 1 to 5.",
+)
+@click.option(
+    "--corrupt-share",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Share of the images that --corrupt spoils.",
+)
 @click.option("--force", is_flag=True, help="Replace a data set drawn earlier.")
 @json_option
 def synth(
@@ -35,6 +49,8 @@ def synth(
     photos_per_part: int,
     product: int,
     contrast: float,
+    corrupt: tuple[str, ...],
+    corrupt_share: float,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -43,6 +59,7 @@ def synth(
     \b
     Example: lineside data synth data/steel --images 2000 --seed 1
     """
+    from toolkit.data.faults import read_faults
     from toolkit.data.synth import SynthRecipe, synthesize
     from toolkit.terminal import progress_bar
 
@@ -55,6 +72,7 @@ def synth(
         photos_per_part=photos_per_part,
         product=product,
         contrast=contrast,
+        faults=read_faults(corrupt, corrupt_share) if corrupt else None,
     )
     with progress_bar("drawing") as progress:
         result = synthesize(out, recipe, force=force, progress=progress)

@@ -1,0 +1,45 @@
+"""The benchmark of the operating point: its truth is the truth, and its rows say what was missed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parents[2] / "benchmarks" / "operating_point" / "run.py"
+
+
+@pytest.fixture(scope="module")
+def run() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("operating_point_run", HERE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_stated_truth_is_the_share_of_simulated_defects_below_the_threshold(run):
+    drawn = run.World(4000, "1 to 7", 0.5, 2.7).draw(np.random.default_rng(0))
+    scores = drawn.answers.logits[:, 1]
+    for threshold in (-1.0, 0.0, 2.0):
+        found = np.mean(scores[drawn.answers.labels == 1] < threshold)
+        assert found == pytest.approx(drawn.escape(threshold), rel=0.12)
+
+
+def test_a_row_is_missed_when_the_bound_lies_under_the_truth_too_often(run):
+    def outcomes(upper: float) -> list:
+        return [run.Outcome(0.05, dict.fromkeys(run.WAYS, upper), 900, 300)] * 10
+
+    assert run.line("x", outcomes(0.08)).endswith("| met |")
+    assert run.line("x", outcomes(0.04)).endswith("| missed |")
+    assert run.line("x", outcomes(0.12)).endswith("| missed |"), "over twice the truth"
+
+
+def test_a_resampling_of_few_parts_is_judged_by_the_products_own_code(run):
+    rng = np.random.default_rng(1)
+    found = [run.outcome(run.World(60, "1", 0.0, 2.7).draw(rng), run.COSTS) for _ in range(20)]
+    assert np.mean([one.bounds["kept"] >= one.truth for one in found]) >= 0.8
+    assert all(0 < one.truth < 0.6 and one.groups == 60 for one in found)

@@ -1,0 +1,85 @@
+"""Attacks on a tiny Keras model: inside their bound, worse than noise, stronger with more steps; dropout at work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from device_agent.contract.manifest import InputSpec
+
+pytestmark = pytest.mark.slow
+SPEC = InputSpec(height=32, width=32)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A model of two classes that was trained for a moment, with dropout, and images that it answers rightly."""
+    from toolkit.framework import load_keras
+
+    keras = load_keras()
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    labels = np.arange(96) % 2
+    pattern = rng.normal(0, 1, (32, 32, 3))
+    images = np.clip(
+        128 + rng.normal(0, 25, (96, 32, 32, 3)) + 10 * pattern * (2 * labels - 1)[:, None, None, None], 0, 255
+    )
+    images = images.astype(np.uint8)
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(2),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images / np.float32(127.5) - 1, labels, epochs=8, batch_size=16, verbose=0)
+    return model, images, labels
+
+
+def accuracy(model, images, labels):
+    return float(np.mean(np.asarray(model(images / np.float32(127.5) - 1)).argmax(axis=1) == labels))
+
+
+def test_attacks_stay_inside_their_bound_and_beat_noise(world):
+    from toolkit.evaluation.attacks import find_changes
+
+    model, images, labels = world
+    clean = accuracy(model, images, labels)
+    assert clean > 0.9
+    noise = np.random.default_rng(1).choice([-8, 8], images.shape)
+    noisy = accuracy(model, np.clip(images.astype(int) + noise, 0, 255).astype(np.uint8), labels)
+    scores = {}
+    for steps in (1, 10):
+        changed = find_changes(model, images, labels, SPEC, 8, steps=steps, rng=np.random.default_rng(2))
+        assert changed.dtype == np.uint8
+        assert 0 < np.abs(changed.astype(int) - images).max() <= 8
+        scores[steps] = accuracy(model, changed, labels)
+    assert scores[1] < noisy - 0.1
+    assert scores[10] <= scores[1] + 0.02
+
+
+def test_images_that_were_wrong_are_left_as_they_are(world):
+    from toolkit.evaluation.attacks import find_changes
+
+    model, images, labels = world
+    changed = find_changes(model, images, 1 - labels, SPEC, 4, steps=1, rng=np.random.default_rng(2))
+    wrong = np.asarray(model(images / np.float32(127.5) - 1)).argmax(axis=1) == labels
+    assert wrong.any() and np.array_equal(changed[wrong], images[wrong])
+
+
+def test_dropout_is_at_work_and_the_rest_of_the_model_stays_as_it_was(world):
+    from toolkit.evaluation.uncertainty import dropout_passes, has_dropout
+
+    model, images, _ = world
+    values = images / np.float32(127.5) - 1
+    before = [np.array(weight) for weight in model.get_weights()]
+    passes = dropout_passes(model, values, 6, seed=0)
+    assert has_dropout(model) and passes.shape == (6, 96, 2)
+    assert passes.std(axis=0).max() > 0.01
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.layers[0].trainable
+    assert passes.mean(axis=0).argmax(axis=1) == pytest.approx(np.asarray(model(values)).argmax(axis=1), abs=1)
