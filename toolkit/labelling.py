@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -15,8 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.files import replacing, sweep, write_whole
-from device_agent.frames.picture import read_picture
 from toolkit.artifacts import open_artifacts
+from toolkit.data.decoding import read_grey
 from toolkit.data.doubt import doubts
 from toolkit.data.duplicates import exact_sets, near_pairs
 from toolkit.data.images import Dataset
@@ -115,7 +114,7 @@ def near_copies(dataset: Dataset, seen: Looks) -> list[str]:
     """
 
     def grey_of(row: int) -> NDArray[np.uint8]:
-        return np.asarray(cv2.cvtColor(read_picture(dataset.dir / dataset.files[row]), cv2.COLOR_RGB2GRAY), np.uint8)
+        return read_grey(dataset.dir / dataset.files[row])
 
     pairs = near_pairs(seen.digests, seen.hashes, seen.thumbs, grey_of).tolist()
     pairs += [[rows[0], row] for rows in exact_sets(seen.digests) for row in rows[1:]]

@@ -1,11 +1,12 @@
-"""What a teacher gives a small student on X-SDD: five group-wise folds, three seeds; see results.md.
+"""What a teacher gives a small student on X-SDD: five group-wise folds, three seeds.
 
 python benchmarks/distill/run.py rates [--student S]                     learning rates on fold 0, seed 0, by validation
 python benchmarks/distill/run.py train [--student S] [--fold K] [--seed S]   teacher, student alone, student taught
 python benchmarks/distill/run.py table [--write]                         pooled figures; with --write also results.md
 
 The teacher is the fold's own V2 1.0 of benchmarks/xsdd, the students start from scratch; both arms take the same steps,
-each at its own best learning rate. Runs and teachers' answers are kept: a call that was interrupted goes on.
+each at its own best learning rate. Runs and teachers' answers are kept: a call that was interrupted goes on. Until
+results.md lies beside this file, nothing of it is measured.
 """
 
 from __future__ import annotations

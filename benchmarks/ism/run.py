@@ -1,4 +1,4 @@
-"""What `--recipe auto` gains on InfraredSolarModules, 12 classes at 57 to 1; see results.md.
+"""What `--recipe auto` gains on InfraredSolarModules, 12 classes at 57 to 1.
 
 python benchmarks/ism/run.py import                        the images as a data set, once
 python benchmarks/ism/run.py rates                         every learning rate once, seed 0, judged on validation
@@ -6,7 +6,8 @@ python benchmarks/ism/run.py train [--seed S] [--arm A]    each arm at its own b
 python benchmarks/ism/run.py table [--write]               scored on the test images; with --write also results.md
 
 Both arms have the same network, images, steps and epochs; `plain` is cross entropy on the images as they come, `auto`
-what toolkit.training.auto chooses. What is there already is not done again: a call that was interrupted goes on.
+what toolkit.training.auto chooses. What is there already is not done again: a call that was interrupted
+goes on. Until results.md lies beside this file, nothing of it is measured.
 """
 
 from __future__ import annotations

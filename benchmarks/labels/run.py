@@ -115,7 +115,7 @@ def _folder(folder: Path) -> tuple[object, object, object]:
 
 def _backbone() -> tuple[object, object, object]:
     from toolkit.models.architecture import Architecture
-    from toolkit.models.backbone import backbone_features
+    from toolkit.models.features import backbone_features
 
     dataset = open_dataset(DATA / "xsdd")
     architecture = Architecture(family="mobilenet-v2", alpha=1.0, size=128)

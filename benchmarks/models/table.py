@@ -155,6 +155,15 @@ def _kept() -> dict[str, str]:
     return {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")}
 
 
+def partial(rows: dict[str, str]) -> list[str]:
+    """What of the table is not measured: a paragraph, or nothing."""
+    absent = [name for name in NETWORKS if name not in rows]
+    holes = [name for name, row in rows.items() if "| - |" in row]
+    said = [f"not measured at all: {', '.join(absent)}"] * bool(absent)
+    said += [f"in part (-): {', '.join(holes)}"] * bool(holes)
+    return ["", f"This table is partial; {'; '.join(said)}."] if said else []
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,6 +189,7 @@ def main() -> None:
             f"runtimes, 1 thread, batch 1. {os.cpu_count()} cores shared with other work, load {load:.1f}; keras "
             f"{versions['keras']}. Wall time, measured: compare within a line, not with another machine. Where a "
             "line was measured again (--only), the load is that of the last time.",
+            *partial(rows),
             "",
             "fp32: largest difference of a logit from Keras as a share of the logits' spread. fp16 and int8: mean "
             "difference likewise, then the share of images with Keras' class. MMAC: counted from the ONNX graph.",

@@ -71,7 +71,7 @@ def _print_decision(decision: Decision) -> None:
     click.echo(f"  decision   by the log-odds of a defect: {ways}")
     click.echo(
         f"  bounds     escape at most {decision.escape_upper:.2%} (worst class {decision.escape_worst_upper:.2%}), "
-        f"overkill at most {decision.overkill_upper:.2%}, at {decision.confidence:.0%} confidence, "
+        f"overkill at most {decision.overkill_upper:.2%}, at {100 * decision.confidence:g} % confidence, "
         f"{decision.provenance} on {decision.images} images of {decision.groups} groups"
     )
 

@@ -76,7 +76,7 @@ def operating_point(
         max_escape,
         None if calibration == "auto" else calibration,
     )
-    chosen = list(names) or [artifact.name for artifact in open_artifacts(run)]
+    chosen = list(dict.fromkeys(names)) or [artifact.name for artifact in open_artifacts(run)]
     points = []
     for name in chosen:
         open_artifact(run, name)

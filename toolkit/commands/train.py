@@ -213,11 +213,13 @@ def parse_prevalence(text: str, names: list[str]) -> list[float]:
 
 
 def _print_result(result: TrainingResult, names: list[str]) -> None:
+    from toolkit.training.checkpoint import place
+
     metrics = result.metrics
     if result.already_trained:
         noted = "; the new prevalence is noted" if result.prevalence_changed else ""
         click.echo(f"{result.run}: already trained{noted}; --fresh starts over")
-    kept = "the probe" if result.epoch == 0 else f"epoch {result.epoch}"
+    kept = place(result.epoch, result.blend)
     click.echo(
         f"{result.run}: macro-F1 {metrics.macro_f1:.4f}, accuracy {metrics.accuracy:.4f}, ECE {metrics.ece:.3f} "
         f"on {metrics.images} validation images ({kept}, {result.seconds:.0f} s)"

@@ -108,7 +108,7 @@ def anonymize(
             removed.update(set(clean.removed))
             if progress is not None:
                 progress(place + 1, len(pool))
-        if pool.has_manifest or keep_days is not None or "split" in columns:
+        if pool.manifest is not None or keep_days is not None or "split" in columns:
             write_manifest(folder, pool.files, columns)
         copy_roles(pool.dir, folder)
     kept = Counter(one[0] for one in made)

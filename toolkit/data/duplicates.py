@@ -3,13 +3,14 @@
 Near copies are looked for among pictures whose 64-bit perceptual hashes differ in at most RADIUS bits, through an index
 of their bytes (Norouzi et al. 2012, Fast search in Hamming space with multi-index hashing), so that the work grows with
 the number of pictures and not with its square. A hash is the coarse look of a picture, which all pictures of one even
-product have in common; so a candidate counts only when the detail is the same too.
+product have in common; so a candidate counts only when the detail is the same too, and of each picture only the nearest
+are looked at.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from toolkit.data.images import Progress
 
 RADIUS = 11  # bits of 64; a pair is met where two of the eight bytes are equal: always up to 6 bits, mostly up to 11
 _BUCKET = 300  # pictures of two equal bytes that are compared with each other; of more, each with the next in order
+_FEWEST, _AT_ONCE = 20, 1_000_000  # in a large set fewer, down to these, so that a turn compares so many pairs
+NEAREST = 8  # candidates of one picture, by thumb: where one camera looks at one scene, all are alike at first sight
+_HELD = 2_000_000  # candidates in memory
 _THUMB_ALIKE = 0.85  # correlation of two thumbs
 _DETAIL_ALIKE = 0.6  # correlation of what is finer than DETAIL_PX at COMPARE px
 COMPARE, _DETAIL_PX = 96, 6.0
@@ -59,7 +63,6 @@ def near_pairs(
     if len(digests) < 2:
         return np.empty((0, 2), np.int64)
     _, first = np.unique(np.array(digests), return_index=True)
-    shapes = _normal(thumbs.reshape(len(thumbs), -1))
     held: dict[int, NDArray[np.float32]] = {}
 
     def detail(row: int) -> NDArray[np.float32]:
@@ -69,12 +72,9 @@ def near_pairs(
             held[row] = _detail(grey_of(row))
         return held[row]
 
-    found = [
-        pair
-        for pair in _candidates(np.sort(first), hashes, shapes, progress)
-        if alike(detail(pair[0]), detail(pair[1]))
-    ]
-    return np.array(sorted(found), np.int64).reshape(-1, 2)
+    pairs = _candidates(np.sort(first), hashes, _shapes(thumbs), progress)
+    found = [pair for pair in pairs.tolist() if alike(detail(pair[0]), detail(pair[1]))]
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
@@ -118,10 +118,11 @@ def _normal(rows: NDArray[np.generic]) -> NDArray[np.float32]:
 
 def _candidates(
     rows: NDArray[np.int64], hashes: NDArray[np.uint64], shapes: NDArray[np.float32], progress: Progress | None
-) -> Iterator[tuple[int, int]]:
-    """Pairs of rows within the radius whose thumbs are alike, each once."""
-    seen: set[tuple[int, int]] = set()
+) -> Pairs:
+    """Pairs of rows within the radius whose shapes are alike, in ascending order, each once."""
+    found = _Candidates()
     octets = hashes[rows].astype(">u8").view(np.uint8).reshape(-1, 8).astype(np.uint32)
+    bucket = min(_BUCKET, max(_FEWEST, _AT_ONCE // max(1, len(rows))))
     for turn, (first, second) in enumerate(itertools.combinations(range(8), 2), 1):
         if progress is not None:
             progress(turn, 28)
@@ -129,18 +130,67 @@ def _candidates(
         place = np.lexsort((hashes[rows], key))
         order, keys = rows[place], key[place]
         longest = int(np.bincount(key).max(initial=1))
-        for step in range(1, min(longest, _BUCKET)):
-            one, other = order[:-step], order[step:]
-            close = keys[:-step] == keys[step:]
-            one, other = one[close], other[close]
-            close = _distance(hashes[one], hashes[other]) <= RADIUS
-            one, other = one[close], other[close]
-            close = (shapes[one] * shapes[other]).sum(axis=1) >= _THUMB_ALIKE
-            for pair in zip(one[close].tolist(), other[close].tolist(), strict=True):
-                pair = (min(pair), max(pair))
-                if pair not in seen:
-                    seen.add(pair)
-                    yield pair
+        for step in range(1, min(longest, bucket)):
+            pairs = np.column_stack((order[:-step], order[step:]))[keys[:-step] == keys[step:]]
+            pairs = pairs[_distance(hashes[pairs[:, 0]], hashes[pairs[:, 1]]) <= RADIUS]
+            alike = _correlation(shapes, pairs)
+            close = alike >= _THUMB_ALIKE
+            found.add(np.sort(pairs[close], axis=1), alike[close])
+    return found.nearest()
+
+
+class _Candidates:
+    """Pairs and how alike they are; those that are not among the nearest go when there are many."""
+
+    def __init__(self) -> None:
+        self._pairs, self._scores, self._held = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)], 0
+
+    def add(self, pairs: Pairs, scores: NDArray[np.float32]) -> None:
+        self._pairs.append(pairs)
+        self._scores.append(scores)
+        self._held += len(pairs)
+        if self._held > _HELD:
+            self.nearest()
+
+    def nearest(self) -> Pairs:
+        pairs, scores = _nearest(np.concatenate(self._pairs), np.concatenate(self._scores))
+        self._pairs, self._scores, self._held = [pairs], [scores], len(pairs)
+        return pairs
+
+
+def _nearest(pairs: Pairs, scores: NDArray[np.float32]) -> tuple[Pairs, NDArray[np.float32]]:
+    """The pairs, each once, that are among the NEAREST of one of their two pictures.
+
+    >>> _nearest(np.array([[0, 1], [0, 1], [0, 2]]), np.array([0.9, 0.9, 0.95], np.float32))[0].tolist()
+    [[0, 1], [0, 2]]
+    """
+    _, first = np.unique(pairs[:, 0] << 32 | pairs[:, 1], return_index=True)
+    pairs, scores = pairs[first], scores[first]
+    picture, pair = pairs.T.ravel(), np.tile(np.arange(len(pairs)), 2)
+    order = np.lexsort((-scores[pair], picture))
+    ranked = picture[order]
+    place = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
+    kept = np.unique(pair[order[place < NEAREST]])
+    return pairs[kept], scores[kept]
+
+
+def _shapes(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Thumbs at half their side, (n, pixels) of mean 0 and length 1; made few at a time, so that memory stays small."""
+    side = thumbs.shape[1] // 2
+    out = np.empty((len(thumbs), side * side), np.float32)
+    for at in range(0, len(thumbs), 4096):
+        fours = thumbs[at : at + 4096].reshape(-1, side, 2, side, 2)
+        out[at : at + 4096] = _normal(fours.mean(axis=(2, 4), dtype=np.float32).reshape(len(fours), -1))
+    return out
+
+
+def _correlation(shapes: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float32]:
+    """Of the two shapes of each pair: (pairs,); few at a time."""
+    out = np.empty(len(pairs), np.float32)
+    for at in range(0, len(pairs), 4096):
+        one, other = pairs[at : at + 4096].T
+        out[at : at + 4096] = np.einsum("ij,ij->i", shapes[one], shapes[other])
+    return out
 
 
 def _distance(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -9,11 +9,7 @@ one cell does, an empty one is an image without any.
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,19 +20,15 @@ from numpy.typing import NDArray
 from device_agent import preprocess
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.manifest import InputSpec, Label
-from device_agent.frames.header import picture_size
-from device_agent.frames.picture import MAX_PIXELS, SUFFIXES, read_picture
+from device_agent.frames.picture import SUFFIXES
 from toolkit.data.classes import BETWEEN, NAME_LENGTH, Role, check_names, rarest_mark, read_marks, read_roles
+from toolkit.data.decoding import Progress, attempting, bytes_of, digest_of, each_of, picture_in
 from toolkit.data.listing import MANIFEST, MANIFESTS, Listing, find_manifest, list_folders, list_manifest
 from toolkit.paths import reading
 
 __all__ = ["MANIFEST", "NAME_LENGTH", "Dataset", "Progress", "Role", "joined", "load", "open_dataset", "pixel_digests"]
 
-Progress = Callable[[int, int], None]  # done, total
-Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_AT_ONCE = 4096  # items that wait for a thread: a waiting one costs a kilobyte
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ class Dataset:
         Raises:
             BadInput: a file that cannot be read.
         """
-        return _each(lambda file: hashlib.sha256(_bytes(self.dir / file)).hexdigest(), self.files, progress)
+        return each_of(lambda file: hashlib.sha256(bytes_of(self.dir / file)).hexdigest(), self.files, progress)
 
     def sha256(self, progress: Progress | None = None) -> str:
         """Digest of every file's bytes with its name, class and stated group, in whatever order the files stand."""
@@ -172,17 +164,22 @@ def load(
     out = np.empty((len(rows), spec.height, spec.width, spec.channels), np.uint8)
 
     def fit(place: int) -> None:
-        with _picture(dataset.dir / dataset.files[rows[place]]) as picture:
+        with picture_in(dataset.dir / dataset.files[rows[place]]) as picture:
             out[place] = preprocess.fit(picture, spec)
 
-    _all_good(dataset, _each(_attempt(fit), range(len(rows)), progress))
+    _all_good(dataset, each_of(attempting(fit), range(len(rows)), progress))
     return out
 
 
 def pixel_digests(dataset: Dataset, progress: Progress | None = None) -> list[bytes | BadInput]:
     """The digest of each image's decoded pixels, equal for equal pictures in any format; for one that cannot be read,
     what is wrong with it."""
-    return _each(_attempt(lambda file: _pixel_digest(dataset.dir / file)), dataset.files, progress)
+
+    def digest(file: str) -> bytes:
+        with picture_in(dataset.dir / file) as picture:
+            return digest_of(picture)
+
+    return each_of(attempting(digest), dataset.files, progress)
 
 
 def joined(dataset: Dataset, pixels: list[bytes]) -> Dataset:
@@ -218,75 +215,6 @@ def _classes(
 def _groups(listing: Listing) -> NDArray[np.str_]:
     own = [file.rpartition(".")[0] or file for file in listing.files]
     return np.array([group or stem for group, stem in zip(listing.groups or own, own, strict=True)])
-
-
-class _Room:
-    """Pixels that may be decoded at one time by all threads together: one of the largest pictures, or many small."""
-
-    def __init__(self, pixels: int) -> None:
-        self._free = self._all = pixels
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
-        """Wait until `pixels` are free, and hold them in the block; more than there are is all of them."""
-        pixels = min(pixels, self._all)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= pixels)
-            self._free -= pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += pixels
-                self._changed.notify_all()
-
-
-_ROOM = _Room(MAX_PIXELS)
-
-
-@contextmanager
-def _picture(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """The pixels in a file, decoded when there is room for them."""
-    height, width = picture_size(_bytes(path)) or (1, 1)
-    with _ROOM.take(height * width):
-        yield read_picture(path)
-
-
-def _pixel_digest(path: Path) -> bytes:
-    with _picture(path) as picture:
-        digest = hashlib.sha256(str(picture.shape).encode())
-        digest.update(np.ascontiguousarray(picture).data)
-        return digest.digest()
-
-
-def _bytes(path: Path) -> bytes:
-    with reading(path):
-        return path.read_bytes()
-
-
-def _each(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None) -> list[Result]:
-    """`work` of every item, in order, on all cores: OpenCV and hashlib let other threads run."""
-    results: list[Result] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(items), _AT_ONCE):
-            for result in pool.map(work, items[start : start + _AT_ONCE]):
-                results.append(result)
-                if progress is not None:
-                    progress(len(results), len(items))
-    return results
-
-
-def _attempt(work: Callable[[Item], Result]) -> Callable[[Item], Result | BadInput]:
-    """`work` that gives back a BadInput in place of raising it, so that all of them can be counted."""
-
-    def attempt(item: Item) -> Result | BadInput:
-        try:
-            return work(item)
-        except BadInput as error:
-            return error
-
-    return attempt
 
 
 def _all_good(dataset: Dataset, results: Sequence[Result | BadInput]) -> list[Result]:

@@ -53,6 +53,13 @@ def find_manifest(path: Path) -> Path | None:
     return found[0] if found else None
 
 
+def split_path(folder: Path, manifest: Path | None) -> Path:
+    """Where the split of a data set lies: split.csv beside its manifest, NAME.split.csv for a manifest NAME.csv."""
+    if manifest is None or manifest.name in MANIFESTS:
+        return folder / SPLIT_FILE
+    return folder / f"{manifest.stem}.{SPLIT_FILE}"
+
+
 def list_folders(folder: Path, suffixes: Iterable[str]) -> Listing:
     """Images in one sub-folder per class, and in folders below it, in alphabetical order; hidden ones are passed over.
 

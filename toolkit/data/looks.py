@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.reading import read_plain
+from toolkit.data.decoding import attempting, digest_of, each_of, picture_in
 from toolkit.data.features import describe
 from toolkit.data.file_facts import file_facts
-from toolkit.data.images import Dataset, Progress, _attempt, _each, _picture
+from toolkit.data.images import Dataset, Progress
 from toolkit.paths import reading
 
 THUMB = 32  # px
@@ -64,7 +64,7 @@ def look(dataset: Dataset, *, features: bool, progress: Progress | None = None) 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        seen = _each(_attempt(lambda file: _look(dataset.dir / file, features)), dataset.files, progress)
+        seen = each_of(attempting(lambda file: _look(dataset.dir / file, features)), dataset.files, progress)
     finally:
         cv2.setNumThreads(threads)
     rows = [row for row, each in enumerate(seen) if isinstance(each, _Look)]
@@ -87,9 +87,7 @@ def _table(seen: list[_Look], features: bool) -> Looks:
 def _look(path: Path, features: bool) -> _Look:
     with reading(path):
         said = file_facts(read_plain(path, 1 << 29)[:_HEADER_BYTES])
-    with _picture(path) as picture:
-        digest = hashlib.sha256(str(picture.shape).encode())
-        digest.update(np.ascontiguousarray(picture).data)
+    with picture_in(path) as picture:
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
         facts = {
             "file format": said.format,
@@ -101,7 +99,7 @@ def _look(path: Path, features: bool) -> _Look:
             **_light(picture, grey),
         }
         thumb = np.asarray(cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA), np.uint8)
-        return _Look(digest.digest(), perceptual_hash(grey), thumb, facts, describe(picture) if features else None)
+        return _Look(digest_of(picture), perceptual_hash(grey), thumb, facts, describe(picture) if features else None)
 
 
 def perceptual_hash(grey: NDArray[np.uint8]) -> int:

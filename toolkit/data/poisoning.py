@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
-from toolkit.data.images import Progress
 from toolkit.data.looks import OF_THE_PICTURE, Looks
 from toolkit.data.suspects import one_thread
 from toolkit.data.times import read_times, say_time
@@ -69,16 +68,17 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_outliers(
-    features: NDArray[np.floating],
+    points: NDArray[np.float32],
     labels: NDArray[np.int64],
     groups: NDArray[np.str_],
     names: list[str],
     files: list[str],
-    *,
-    progress: Progress | None = None,
 ) -> list[Outlier]:
-    """Images far from the nearest of their class in other groups, the farthest first."""
-    points = components(features)
+    """Images far from the nearest of their class in other groups, the farthest first.
+
+    Args:
+        points: (n, components) as of `components`.
+    """
     found = []
     for label in range(len(names)):
         rows = np.flatnonzero(labels == label)
@@ -90,8 +90,6 @@ def find_outliers(
                 away = float((distance[place] - middle) / spread)
                 row = int(rows[place])
                 found.append(Outlier(file=files[row], given=names[label], distance=round(away, 1), row=row))
-        if progress is not None:
-            progress(label + 1, len(names))
     return sorted(found, key=lambda each: (-each.distance, each.file))
 
 
@@ -272,6 +270,8 @@ class _Means:
         step = here.mean(axis=0) - there.mean(axis=0)
         error = np.sqrt(here.var(axis=0, ddof=1) / len(here) + there.var(axis=0, ddof=1) / len(there))
         spread = there.std(axis=0, ddof=1)
+        # a few groups that happen to be alike have no spread of their own: they are at least as uncertain as the others
+        error = np.maximum(error, spread * np.sqrt(1 / len(here) + 1 / len(there)))
         return step / (spread + 1e-9) if scaled else step, step / (error + 1e-9)
 
     def _of(self, values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:

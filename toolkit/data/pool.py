@@ -15,7 +15,7 @@ from pathlib import Path
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.frames.picture import SUFFIXES
 from toolkit.data.classes import ROLES_FILE
-from toolkit.data.listing import MANIFEST, SPLIT_FILE, find_manifest, within
+from toolkit.data.listing import MANIFEST, find_manifest, split_path, within
 from toolkit.data.tables import csv_text, read_table
 from toolkit.paths import reading
 
@@ -28,7 +28,7 @@ class Pool:
     dir: Path
     files: list[str]
     columns: dict[str, list[str]] = field(default_factory=dict)
-    has_manifest: bool = False
+    manifest: Path | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -62,9 +62,9 @@ def with_split(pool: Pool) -> Pool:
     """The pool with a column split, where none is in its manifest and one was written down beside it.
 
     Raises:
-        BadInput: split.csv does not place every picture.
+        BadInput: the split file does not place every picture.
     """
-    written = pool.dir / SPLIT_FILE
+    written = split_path(pool.dir, pool.manifest)
     with reading(written):
         if "split" in pool.columns or not written.is_file():
             return pool
@@ -111,7 +111,7 @@ def _listed(manifest: Path) -> Pool:
     missing = [file for file in files if not (manifest.parent / file).is_file()]
     if missing:
         raise BadInput(f"{manifest}: {len(missing)} of {len(files)} files do not exist, first {missing[0]}")
-    return Pool(manifest.parent, files, table.columns, has_manifest=True)
+    return Pool(manifest.parent, files, table.columns, manifest)
 
 
 def _found(folder: Path) -> Pool:

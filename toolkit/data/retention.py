@@ -21,7 +21,7 @@ from device_agent.contract.files import sweep, write_whole
 from device_agent.frames.picture import SUFFIXES
 from toolkit.data.classes import BETWEEN, ROLES_FILE, read_stated_roles
 from toolkit.data.images import Progress
-from toolkit.data.listing import ANNOTATIONS, MANIFEST, MANIFESTS, SPLIT_FILE, find_manifest, within
+from toolkit.data.listing import ANNOTATIONS, MANIFEST, MANIFESTS, find_manifest, split_path, within
 from toolkit.data.split_file import without_files
 from toolkit.data.tables import Table, read_table, without_rows
 from toolkit.data.times import read_times
@@ -135,8 +135,7 @@ def _tables(manifest: Path, due: Collection[str], gone: set[str]) -> dict[Path, 
     if gone and (annotations := folder / ANNOTATIONS).exists():
         read_table(annotations).take_needed("file")
         out[annotations] = without_rows(annotations, lambda row: within(annotations, row["file"]) in gone)[0]
-    own = SPLIT_FILE if manifest.name in MANIFESTS else f"{manifest.stem}.{SPLIT_FILE}"
-    if gone and (split := folder / own).exists():
+    if gone and (split := split_path(folder, manifest)).exists():
         out[split] = without_files(split, gone)
     return out
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.files import write_whole
+from toolkit.data import listing
 from toolkit.data.images import Dataset, Progress
-from toolkit.data.listing import MANIFESTS, SPLIT_FILE, SPLITS
+from toolkit.data.listing import SPLITS
 from toolkit.data.splits import SHARES, check_split, folds, split
 from toolkit.data.tables import csv_text
 from toolkit.data.time_split import Period, split_by_time
@@ -71,10 +72,8 @@ class _Lines(NamedTuple):
 
 
 def split_path(dataset: Dataset) -> Path:
-    """Where the split of a data set lies: split.csv beside its manifest, NAME.split.csv for a manifest NAME.csv."""
-    if dataset.manifest is None or dataset.manifest.name in MANIFESTS:
-        return dataset.dir / SPLIT_FILE
-    return dataset.dir / f"{dataset.manifest.stem}.{SPLIT_FILE}"
+    """Where the split of a data set lies, see `listing.split_path`."""
+    return listing.split_path(dataset.dir, dataset.manifest)
 
 
 def choose_split(

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
-from device_agent.frames.picture import read_picture
 from toolkit.data.balance import Rarest, rarest_of
+from toolkit.data.decoding import read_grey
 from toolkit.data.duplicates import exact_sets, near_pairs
 from toolkit.data.findings import Finding, contradictions, copies, few_groups, marks, mixed_groups, outliers, shifts
 from toolkit.data.findings import shortcuts as shortcut_findings
@@ -24,7 +23,7 @@ from toolkit.data.listing import SPLITS, passed_over
 from toolkit.data.looks import Looks, look
 from toolkit.data.poisoning import components, find_marks, find_outliers, find_shifts
 from toolkit.data.shortcuts import Shortcut, find_shortcuts
-from toolkit.data.split_file import choose_split
+from toolkit.data.split_file import choose_split, split_path
 from toolkit.data.suspects import Doubt, find_suspects
 
 Depth = Literal["quick", "full"]
@@ -98,7 +97,7 @@ def survey(
     sides, split_by, refused = _split(dataset, seed)
     findings += [Finding(severity="problem", kind="split", sentence=each) for each in refused]
     readable = dataset if not unreadable else joined(dataset.only(rows), looks.digests)
-    stated = sides[rows] if dataset.splits is not None else None
+    stated = sides[rows] if dataset.splits is not None or split_path(dataset).exists() else None
     findings += _copies(readable, looks, stated, watch)
     findings += [*mixed_groups(readable), *few_groups(readable)] if len(readable) else []
     found, doubt = _statistics(readable, looks, seed, watch, backbone, findings) if len(readable) else ([], Doubt())
@@ -157,10 +156,13 @@ def _copies(dataset: Dataset, looks: Looks, sides: NDArray[np.str_] | None, watc
     """What is there twice, by where the copies stand."""
     stated = replace(dataset, groups=dataset.groups if dataset.stated is None else dataset.stated)
 
-    def grey_of(row: int) -> NDArray[np.uint8]:
-        return np.asarray(cv2.cvtColor(read_picture(dataset.dir / dataset.files[row]), cv2.COLOR_RGB2GRAY), np.uint8)
-
-    pairs = near_pairs(looks.digests, looks.hashes, looks.thumbs, grey_of, progress=watch("comparing"))
+    pairs = near_pairs(
+        looks.digests,
+        looks.hashes,
+        looks.thumbs,
+        lambda row: read_grey(dataset.dir / dataset.files[row]),
+        progress=watch("comparing"),
+    )
     same = exact_sets(looks.digests)
     return [
         *contradictions(dataset, same),
@@ -183,7 +185,7 @@ def _statistics(
     if looks.features is None:
         return found, Doubt(skipped="left out by --quick")
     views = [looks.features, *([backbone(dataset, watch("backbone"))] if backbone else [])]
-    doubt, _ = find_suspects(
+    doubt, scores = find_suspects(
         views,
         dataset.labels,
         dataset.groups,
@@ -197,7 +199,7 @@ def _statistics(
     findings += marks(dataset, find_marks(looks.thumbs, dataset.labels, dataset.names))
     points = components(looks.features)
     findings += outliers(find_outliers(points, dataset.labels, dataset.groups, dataset.names, dataset.files))
-    doubted = np.zeros(len(dataset))
+    doubted = np.where(np.isnan(scores), np.nan, 0.0)
     doubted[[each.row for each in doubt.suspects if each.confident]] = 1
     findings += shifts(
         dataset,

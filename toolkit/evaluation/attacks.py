@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 from toolkit.artifacts import open_artifact
+from toolkit.data.images import load
 from toolkit.evaluation.answers import KERAS, infer
 from toolkit.evaluation.intervals import Interval, share_interval
 from toolkit.runs import Run
@@ -68,11 +69,10 @@ def measure_attacks(
     """
     if not levels or not all(1 <= level <= 255 for level in levels):
         raise BadInput(f"a strength must be 1 to 255 grey levels, got {', '.join(map(str, levels)) or 'none'}")
-    images, labels = run.images("val")
-    groups = np.asarray(run.dataset().groups)[run.rows("val")]
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(labels))[:most_images])
-    images, labels, groups = images[chosen], labels[chosen], groups[chosen]
+    dataset, rows, rng = run.dataset(), run.rows("val"), np.random.default_rng(seed)
+    rows = rows[np.sort(rng.permutation(len(rows))[:most_images])]
+    images = load(dataset, run.record.input, rows)
+    labels, groups = np.asarray(dataset.labels, np.int64)[rows], np.asarray(dataset.groups)[rows]
     model = run.model()
     attacks: tuple[Attack, ...] = ("fgsm", "pgd")
     plans = [(attacks[0], 0), *((attack, level) for attack in attacks for level in levels)]

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from device_agent.contract.codec import read_document_file
-from device_agent.contract.errors import BadInput
+from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import Baseline
 from toolkit.evaluation.answers import Answers, Progress, Subject, answers_of, subject_of, times_scored
@@ -24,7 +24,7 @@ from toolkit.evaluation.figures import Figure, Judged, Role, Task, measure_figur
 from toolkit.evaluation.metrics import measure, softmax
 from toolkit.runs import Run
 
-EVALUATION_SCHEMA = "1.1"
+EVALUATION_SCHEMA = "1.2"
 Split = Literal["val", "test"]
 
 
@@ -200,6 +200,14 @@ def _is_current(run: Run, saved: Evaluation) -> bool:
     stated = saved.baseline.prevalence if saved.baseline else None
     known = saved.schema == EVALUATION_SCHEMA and saved.data_sha256 == run.record.data_sha256
     return known and stated == run.record.prevalence
+
+
+def is_of_today(run: Run, name: str, artifact_sha256: str, data_sha256: str) -> bool:
+    """Whether something was measured of the artifact (or "keras") and the data that the run has now."""
+    try:
+        return data_sha256 == run.record.data_sha256 and artifact_sha256 == subject_of(run, name).sha256
+    except NotFound:
+        return False
 
 
 def evaluation_path(run: Run, name: str, split: Split = "val") -> Path:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.preprocess import table
-from toolkit.evaluation.answers import Answers, answers_of
+from toolkit.data.images import load
+from toolkit.evaluation.answers import CHUNK, Answers, answers_of
 from toolkit.evaluation.metrics import softmax
 from toolkit.evaluation.scores import ensure_evaluation
 from toolkit.evaluation.selective import RiskCurve, measure_risk
@@ -77,9 +78,7 @@ def measure_uncertainty(
     if dropout:
         model = run.model()
         if has_dropout(model):
-            images, _ = run.images("val")
-            members = dropout_passes(model, table(run.record.input)[images], passes, seed, progress)
-            ways |= _of_members("dropout", members)
+            ways |= _of_members("dropout", _dropout_answers(run, model, passes, seed, progress))
         else:
             notes.append("Monte Carlo dropout: the model has no dropout layer; train it with one")
     doubts = [_judge(way, *each, ways["confidence"][1], plain, answers) for way, each in ways.items()]
@@ -117,9 +116,18 @@ def has_dropout(model: Any) -> bool:
     return any("dropout" in type(layer).__name__.lower() and layer.rate > 0 for layer in _layers(model))
 
 
-def dropout_passes(
-    model: Any, values: NDArray[np.float32], passes: int, seed: int, progress: Progress | None = None
-) -> Probabilities:
+def _dropout_answers(run: Run, model: Any, passes: int, seed: int, progress: Progress | None) -> Probabilities:
+    """Probabilities (passes, n, classes) for the validation images, of which some are in memory at one time."""
+    dataset, rows, spec, parts = run.dataset(), run.rows("val"), run.record.input, []
+    for at in range(0, len(rows), CHUNK):
+        images = load(dataset, spec, rows[at : at + CHUNK])
+        parts.append(dropout_passes(model, table(spec)[images], passes, seed + at))
+        if progress is not None:
+            progress(at + len(images), len(rows))
+    return np.concatenate(parts, axis=1)
+
+
+def dropout_passes(model: Any, values: NDArray[np.float32], passes: int, seed: int) -> Probabilities:
     """Probabilities (passes, n, classes) with the dropout layers at work and the normalisation in inference.
 
     Args:
@@ -131,11 +139,9 @@ def dropout_passes(
     trained, out = [layer.trainable for layer in _layers(model)], []
     try:
         model.trainable = False  # frozen, normalisation uses its running statistics in training too
-        for one in range(passes):
+        for _ in range(passes):
             parts = [np.asarray(model(values[at : at + BATCH], training=True)) for at in range(0, len(values), BATCH)]
             out.append(softmax(np.concatenate(parts)))
-            if progress is not None:
-                progress(one + 1, passes)
     finally:
         for layer, flag in zip(_layers(model), trained, strict=True):
             layer.trainable = flag

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -88,19 +88,3 @@ def parse_size(text: str) -> tuple[int, int | None]:
         raise BadInput(f"size must be like 96, or 24x40 (height x width) in px, got {text!r}")
     height, width = int(found[1]), int(found[2] or found[1])
     return height, None if width == height else width
-
-
-def architecture_of(recipe: dict[str, Any]) -> Architecture:
-    """The architecture in the recipe of a run.json; what an older run did not state is as it was then.
-
-    >>> architecture_of({"family": "mobilenet-v2", "alpha": 0.5, "size": 96, "epochs": 3}).head
-    'pooled'
-
-    Raises:
-        BadInput: a field of another type.
-    """
-    known = {name: recipe[name] for name in Architecture.__struct_fields__ if name in recipe}
-    try:
-        return msgspec.convert(known, Architecture)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"recipe: {error}") from error

@@ -80,7 +80,9 @@ def _stated(run: Run, prevalence: dict[str, float]) -> dict[str, float]:
 
 class Judged(NamedTuple):
     """Scored images, and what became of each (n,) by the band that groups other than its own chose; `band`, the line's,
-    was chosen on all of them. `single` (n,) tells which ones the best threshold without review would have passed."""
+    was chosen on all of them. Rejected are also those that the line's band rejects: its caution lowers it, and the
+    overkill of the folds' bands alone would flatter. `single` (n,) tells which ones the best threshold without review
+    would have passed."""
 
     images: Scored
     band: Band
@@ -112,7 +114,8 @@ def judge(answers: Answers, weighing: Weighing, scaling: Scaling, wanted: Wanted
     images = weighing.score(answers, scaling.affine)
     fold = deal_groups(images.defect, images.groups)
     alone = wanted._replace(costs=msgspec.structs.replace(wanted.costs, review=None))
-    passed, rejected, single = np.zeros((3, len(fold)), bool)
+    passed, single = np.zeros((2, len(fold)), bool)
+    held, highs = np.empty((2, len(fold)))
     lows = []
     for one in range(int(fold.max()) + 1):
         out, there = fold == one, images
@@ -122,10 +125,10 @@ def judge(answers: Answers, weighing: Weighing, scaling: Scaling, wanted: Wanted
         rest, scores = there.only(~out), there.scores[out]
         band = _choose(rest, wanted)
         lows.append(band.low)
-        passed[out], rejected[out] = scores < band.low, scores >= band.high
+        held[out], highs[out], passed[out] = scores, band.high, scores < band.low
         single[out] = scores < (band if wanted.costs.review is None else _choose(rest, alone)).low
     band = _cautious(_choose(images, wanted), lows, review=wanted.costs.review is not None)
-    return Judged(images, band, passed, rejected, single, int(fold.max()) + 1)
+    return Judged(images, band, passed, held >= np.minimum(highs, band.high), single, int(fold.max()) + 1)
 
 
 def _cautious(band: Band, lows: list[float], *, review: bool) -> Band:
@@ -184,6 +187,11 @@ def _escapes(
     return found
 
 
+def worst_of(by_class: list[ClassEscape]) -> ClassEscape:
+    """The class with the highest bound of those that hold at once; that one goes into the manifest."""
+    return max(by_class, key=lambda one: (one.together.upper, one.escape.rate))
+
+
 def _describe(
     run: Run, name: str, answers: Answers, weighing: Weighing, scaling: Scaling, wanted: Wanted, judged: Judged
 ) -> OperatingPoint:
@@ -219,7 +227,7 @@ def _describe(
         groups=len(np.unique(images.groups)),
         escape=escape,
         by_class=by_class,
-        worst_class=max(by_class, key=lambda one: (one.escape.upper, one.escape.rate)).label,
+        worst_class=worst_of(by_class).label,
         overkill=share(judged.rejected, ~images.defect),
         review=share(~judged.passed & ~judged.rejected, everyone),
         rates=rates(images, judged.passed, judged.rejected, wanted.costs),

@@ -10,6 +10,7 @@ import msgspec
 from device_agent.contract.codec import read_document_file
 from toolkit.evaluation.findings import Findings
 from toolkit.evaluation.robustness import KindMean, Robustness
+from toolkit.evaluation.scores import EVALUATION_SCHEMA, is_of_today
 from toolkit.operating_point.bounds import Share
 from toolkit.operating_point.point import OperatingPoint, read_operating_point
 from toolkit.report.page import Section, Table, png_picture
@@ -20,12 +21,20 @@ Document = TypeVar("Document", bound=msgspec.Struct)
 
 def slices(run: Run) -> Section:
     """The verdicts of every question that was asked, and the slices as tables."""
-    sentences, tables = [], []
+    sentences, tables, warnings = [], [], []
     for path in sorted((run.dir / "evaluation").glob("*.findings.json")):
         found = _read(path, Findings)
+        if not is_of_today(run, found.artifact, found.artifact_sha256, found.data_sha256):
+            warnings.append(left_out(f"What was asked of {found.artifact} ({found.split})", "evaluate"))
+            continue
         sentences += [f"{found.artifact} ({found.split}): {verdict}." for verdict in _verdicts(found)]
         tables += [_slice_table(found, place) for place in range(len(found.slices))]
-    return Section(title="Slices and comparisons", sentences=sentences, tables=tables)
+    return Section(title="Slices and comparisons", sentences=sentences, warnings=warnings, tables=tables)
+
+
+def left_out(what: str, command: str) -> str:
+    """The sentence on a result that is not of what the run has now."""
+    return f"{what} is of another artifact or other data than there are now and is left out; lineside {command} again."
 
 
 def _verdicts(found: Findings) -> list[str]:
@@ -102,20 +111,25 @@ def _point_table(points: list[OperatingPoint]) -> Table:
         cells = [point.artifact, _bounded(point.escape), f"{worst.label} {_percent(worst.together.upper)}"]
         cells += [_bounded(point.overkill), _percent(point.review.rate), str(point.images), str(point.groups)]
         rows.append(cells)
-    caption = f"Measured on validation images of other groups; bounds hold with {points[0].confidence:.0%} each."
+    certain = " and ".join(f"{100 * one:g} %" for one in sorted({point.confidence for point in points}))
+    caption = f"Measured on validation images of other groups; bounds hold with {certain} each."
     return Table(columns=columns, rows=rows, caption=caption)
 
 
 def robustness(run: Run) -> Section:
     """Figures under corruption of each artifact that was tried, with the heat maps."""
-    found, pictures = [], []
+    found, pictures, warnings = [], [], []
     for name in run.artifacts():
         one = read_document_file(run.dir / "robustness" / f"{name}.json", Robustness, reads="1.0")
-        if one is not None:
-            found.append(one)
-            pictures.append(png_picture(run.dir / "robustness" / f"{name}.png", f"{name} by kind and severity"))
+        if one is None:
+            continue
+        if not is_of_today(run, name, one.artifact_sha256, one.data_sha256):
+            warnings.append(left_out(f"The robustness of {name}", "robustness"))
+            continue
+        found.append(one)
+        pictures.append(png_picture(run.dir / "robustness" / f"{name}.png", f"{name} by kind and severity"))
     if not found:
-        return Section(title="Robustness")
+        return Section(title="Robustness", warnings=warnings)
     rows = [
         [
             one.artifact,
@@ -131,6 +145,7 @@ def robustness(run: Run) -> Section:
     caption = "Mean over kinds and severities of corruption of the validation images; 95 % intervals over parts."
     return Section(
         title="Robustness",
+        warnings=warnings,
         tables=[Table(columns=columns, rows=rows, caption=caption)],
         pictures=[picture for picture in pictures if picture is not None],
     )
@@ -141,7 +156,7 @@ def _worst(one: Robustness) -> list[KindMean]:
 
 
 def _read(path: Path, kind: type[Document]) -> Document:
-    document = read_document_file(path, kind, reads="1.1")
+    document = read_document_file(path, kind, reads=EVALUATION_SCHEMA)
     if document is None:
         raise FileNotFoundError(path)
     return document

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from device_agent.contract.files import write_whole
-from toolkit.evaluation.scores import Evaluation, read_evaluation
+from toolkit.evaluation.answers import KERAS
+from toolkit.evaluation.scores import Evaluation, is_of_today, read_evaluation
 from toolkit.report import findings, sections
 from toolkit.report.card import read_card
 from toolkit.report.limits import limits_of
@@ -32,8 +33,8 @@ def write_report(run: Run, out: Path | None = None, *, card: Path | None = None)
         NotWritable: the disk is full, read-only or forbids it.
     """
     path = run.dir / "report.html" if out is None else out
-    evaluations = evaluations_of(run)
-    limits = limits_of(run, evaluations)
+    evaluations, outdated = evaluations_of(run)
+    limits = [*limits_of(run, evaluations), *outdated]
     parts = [
         sections.purpose(read_card(card, run.dir)),
         Section(title="Limits", warnings=limits),
@@ -53,7 +54,15 @@ def write_report(run: Run, out: Path | None = None, *, card: Path | None = None)
     return Report(path=str(path), size=len(text.encode()), sections=shown, limits=limits)
 
 
-def evaluations_of(run: Run) -> list[Evaluation]:
-    """What was measured of each artifact: on the validation images, and on the test images where these were scored."""
-    found = [read_evaluation(run, name, split) for name in run.artifacts() for split in ("val", "test")]
-    return [one for one in found if one is not None]
+def evaluations_of(run: Run) -> tuple[list[Evaluation], list[str]]:
+    """What was measured of each artifact and of the Keras model, if it was asked, on the validation images, and on the
+    test images where these were scored; and a sentence on each result that is of another artifact or other data than
+    the run has now, and is left out."""
+    read = (read_evaluation(run, name, split) for name in (*run.artifacts(), KERAS) for split in ("val", "test"))
+    kept, outdated = [], []
+    for one in (each for each in read if each is not None):
+        if is_of_today(run, one.artifact, one.artifact_sha256, one.data_sha256):
+            kept.append(one)
+        else:
+            outdated.append(findings.left_out(f"The evaluation of {one.artifact} ({one.split})", "evaluate"))
+    return kept, outdated

@@ -1,4 +1,9 @@
-"""A recipe by the data: what a training should do about imbalance and size, and why."""
+"""A recipe by the data: what a training should do about imbalance and size, and why.
+
+The rules are those of the literature (Cui et al. 2019, Class-balanced loss; Menon et al. 2021, Long-tail learning via
+logit adjustment; Kang et al. 2020, Decoupling representation and classifier); the constants come from one exploration
+on validation images. What they gain is not measured until benchmarks/ism has a results.md.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +76,7 @@ def facts_of(dataset: Dataset, rows: NDArray[np.integer], recipe: Recipe) -> Fac
 
 
 def choose(facts: Facts) -> Choice:
-    """What to set for a training, by rules that were measured (benchmarks/ism, benchmarks/xsdd); no image is looked at.
+    """What to set for a training, by rules on counts; no image is looked at.
 
     >>> choose(Facts(images=900, groups=900, counts=[300, 300, 300], size_px=96, pretrained=True)).overrides
     {'loss': 'cross-entropy'}

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from toolkit.training.checkpoint import Epoch
+from toolkit.training.checkpoint import Epoch, place
 
 
 class TrainingBar:
@@ -47,7 +47,7 @@ class TrainingBar:
         note = f"loss {row.loss:.3f}  val loss {row.val_loss:.3f}  val macro-F1 {row.val_macro_f1:.4f}"
         self._bar.update(self._task, note=note)
         if not self._live:
-            name = f"epoch {row.epoch} of {epochs}" if row.epoch else "probe"
+            name = f"epoch {row.epoch} of {epochs}" if row.epoch and row.blend == 1 else place(row.epoch, row.blend)
             self._console.print(f"{name}: {note}  {row.seconds:.1f} s", highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:

@@ -39,6 +39,17 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     blend: float = 1.0
 
 
+def place(epoch: int, blend: float) -> str:
+    """Where weights lie, in words.
+
+    >>> place(0, 1.0), place(8, 1.0), place(8, 0.75)
+    ('the probe', 'epoch 8', '75 % of the way from the probe to epoch 8')
+    """
+    if not epoch:
+        return "the probe"
+    return f"epoch {epoch}" if blend == 1 else f"{100 * blend:g} % of the way from the probe to epoch {epoch}"
+
+
 class Checkpoint(msgspec.Struct, kw_only=True):
     """Weights and optimizer variables after the last epoch of `history`, the weights of the best one, the running
     average of the weights (`average`), what a supplier of extra targets learns (`extra`) and the weights of the probe

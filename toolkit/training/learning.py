@@ -24,7 +24,7 @@ from toolkit.training.judgement import Judge
 from toolkit.training.probe import fit_probe
 from toolkit.training.recipe import Recipe
 from toolkit.training.sampling import Rows
-from toolkit.training.tracking import figures_of
+from toolkit.training.tracking import figures_between, figures_of
 
 STATISTICS_IMAGES = 128
 FEATURE_BYTES = 192 * 2**20  # of all views together; the regression needs some times as much
@@ -47,9 +47,9 @@ def learn(
         BadInput: weights of another network; the training diverged.
         NotFound, NotWritable, Unreachable: no weights, a full disk, another machine gone.
     """
+    keras = load_keras()  # first: what imports TensorFlow itself hears its greetings
     import tensorflow as tf
 
-    keras = load_keras()
     keras.utils.set_random_seed(recipe.seed)
     tf.config.experimental.enable_op_determinism()
     good = next((place for place, role in enumerate(judge.roles) if role == "good"), None)
@@ -74,7 +74,9 @@ def learn(
     around.watch.stage("training")
     with _frozen_statistics(model, frozen=bool(recipe.weights)):
         state = run_epochs(model, recipe, judge, train, val, state, around)
-        blend(model, recipe, judge, val, state)
+        for row in blend(model, recipe, judge, val, state):
+            around.watch.epoch(row, recipe.epochs)
+            around.tracking.note(row.epoch, figures_between(row), {})
     model.set_weights(state.best)
     return model, state
 

@@ -49,10 +49,11 @@ def settled(history: Sequence[Epoch], stop_on: str, epochs: int) -> Epoch:
     """What is kept of a training of so many epochs that has come to its end.
 
     After a probe the rate has fallen to nothing by the last epoch; it and the points between it and the probe are few
-    and quiet, and the best of them is no luck. Of a training that stopped early, every epoch may be the best.
+    and quiet, and the best of them is no luck. Of a training that stopped early, and of one that has no such points (an
+    older version began it and kept no probe), every epoch may be the best.
     """
     probe, last = history[0], history[-1]
-    if probe.epoch or last.epoch < epochs:
+    if probe.epoch or last.blend == 1 or last.epoch < epochs:
         return best(history, stop_on)
     return best([probe, *(row for row in history[1:] if row.epoch == last.epoch)], stop_on)
 

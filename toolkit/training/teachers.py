@@ -76,37 +76,40 @@ def _untaught(run: Run, dataset: Dataset, split: NDArray[np.str_]) -> list[str]:
     must be new to the teacher altogether, those of validation may be its own validation images too.
     """
     places = read_split(run.dir / "split.csv", run.record.split_sha256)
-    folder = Path(run.record.data)
-    folder = folder.parent if folder.is_file() else folder  # a manifest that was named
-    if folder.resolve() == dataset.dir.resolve():
-        known, names = _by_name(places, dataset), [f"{file}" for file in dataset.files]
-    else:
-        try:
-            known, names = _by_pixels(places, folder, dataset), [f"{file}" for file in dataset.files]
-        except LinesideError as error:
-            return [f"{run.dir}: whether it was taught the student's test images cannot be found out: {error}"]
+    source = Path(run.record.data)
+    folder = source.parent if source.is_file() else source  # a manifest that was named
+    unknown = f"{run.dir}: whether it was taught the student's test images cannot be found out"
+    try:
+        same = folder.resolve() == dataset.dir.resolve()
+        known, gone = _by_name(places, dataset) if same else _by_pixels(places, source, dataset)
+    except LinesideError as error:
+        return [f"{unknown}: {error}"]
+    notes = [f"{unknown} for {gone} of its {len(places)} images, which are gone from {folder}"] if gone else []
     for name, forbidden in (("test", ("train", "val")), ("val", ("train",))):
         leaks = [row for row in np.flatnonzero(split == name) if known[row] & set(forbidden)]
         if leaks:
             raise BadInput(
                 f"{run.dir}: was taught on {len(leaks)} images, or on parts, of the student's {name} split, "
-                f"first {names[leaks[0]]}: no figure of the student would hold; give both the same --split-seed"
+                f"first {dataset.files[leaks[0]]}: no figure of the student would hold; give both the same --split-seed"
             )
-    return []
+    return notes
 
 
-def _by_name(places: dict[str, Place], dataset: Dataset) -> list[set[str]]:
-    """In which splits of the teacher each image, or another of its group, was."""
-    of_file: dict[str, set[str]] = {file: {place.split} for file, place in places.items()}
+def _by_name(places: dict[str, Place], dataset: Dataset) -> tuple[list[set[str]], int]:
+    """In which splits of the teacher each image, or another of its group, was; how many of the teacher's are gone."""
     of_group: dict[str, set[str]] = {}
+    for place in places.values():  # those that the student has not, too
+        of_group.setdefault(place.group, set()).add(place.split)
     for file, group in zip(dataset.files, dataset.groups, strict=True):
-        of_group.setdefault(str(group), set()).update(of_file.get(file, set()))
-    return [of_group[str(group)] for group in dataset.groups]
+        if file in places:
+            of_group.setdefault(str(group), set()).add(places[file].split)
+    gone = sum(not (dataset.dir / file).exists() for file in places)
+    return [of_group.get(str(group), set()) for group in dataset.groups], gone
 
 
-def _by_pixels(places: dict[str, Place], folder: Path, dataset: Dataset) -> list[set[str]]:
-    """The same where the teacher's images lie in another folder: by equal pixels."""
-    theirs = open_dataset(folder)
+def _by_pixels(places: dict[str, Place], source: Path, dataset: Dataset) -> tuple[list[set[str]], int]:
+    """The same where the teacher's images lie elsewhere, in the folder or manifest `source`: by equal pixels."""
+    theirs = open_dataset(source)
     seen: dict[bytes, set[str]] = {}
     for file, digest in zip(theirs.files, theirs.pixels or [], strict=True):
         if file in places:
@@ -117,4 +120,5 @@ def _by_pixels(places: dict[str, Place], folder: Path, dataset: Dataset) -> list
         if isinstance(pixels, BadInput):
             raise pixels
         of_group.setdefault(str(group), set()).update(seen.get(pixels, set()))
-    return [of_group[str(group)] for group in dataset.groups]
+    gone = len(places.keys() - set(theirs.files))
+    return [of_group[str(group)] for group in dataset.groups], gone

@@ -147,12 +147,18 @@ def load_mlflow() -> Any:
 
 def figures_of(row: Epoch, layers: Sequence[LayerHealth], warnings: int) -> dict[str, float | None]:
     """The figures of an epoch by the names under which they are tracked."""
-    plain = {name: getattr(row, name) for name in row.__struct_fields__ if name != "epoch"}
+    plain = {name: getattr(row, name) for name in row.__struct_fields__ if name not in ("epoch", "blend")}
     for layer in layers:
         plain[f"gradient_norm/{layer.layer}"] = layer.gradient_norm
         plain[f"activation_rms/{layer.layer}"] = layer.activation_rms
         plain[f"dead_share/{layer.layer}"] = layer.dead_share
     return plain | {"warnings": float(warnings)}
+
+
+def figures_between(row: Epoch) -> dict[str, float | None]:
+    """The figures of a point between the probe and an epoch, beside those of the epoch itself."""
+    measured = [name for name in row.__struct_fields__ if name.startswith("val_")]
+    return {f"blend-{row.blend:g}/{name}": getattr(row, name) for name in measured}
 
 
 def kernels(model: Any, most: int = 8) -> dict[str, NDArray[Any]]:

@@ -15,7 +15,9 @@ from toolkit.data.images import open_dataset
 from toolkit.data.split_file import read_split_file, write_split_file
 from toolkit.data.splits import split
 from toolkit.data.synth import SynthRecipe, synthesize
+from toolkit.evaluation.metrics import measure
 from toolkit.training.recipe import Recipe
+from toolkit.training.results import TrainingResult
 
 
 def test_help_ends_with_an_example_and_needs_no_framework() -> None:
@@ -198,6 +200,26 @@ def test_auto_says_why_and_leaves_what_was_given(tmp_path: Path, monkeypatch: py
     result = CliRunner().invoke(train, [str(data), "--out", str(tmp_path / "run"), *options])
     assert seen["recipe"].loss == "focal" and seen["recipe"].epochs == 5
     assert seen["reasons"] and all(f"recipe: {reason}" in result.stderr for reason in seen["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("epoch", "blend", "kept"),
+    [(0, 1.0, "the probe"), (8, 1.0, "epoch 8"), (8, 0.75, "75 % of the way from the probe to epoch 8")],
+)
+def test_the_last_words_say_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, blend: float, kept: str
+) -> None:
+    metrics = measure(np.eye(2)[[0, 1, 1]], np.array([0, 1, 1]))
+
+    def done(dataset: object, split: object, out: Path, recipe: Recipe, **rest: object) -> TrainingResult:
+        return TrainingResult(
+            run=str(out), already_trained=False, start="probe", epoch=epoch, blend=blend, epochs=9, metrics=metrics,
+            seconds=3.0,
+        )  # fmt: skip
+
+    monkeypatch.setattr("toolkit.training.trainer.train", done)
+    result = CliRunner().invoke(train, [str(_set(tmp_path / "set")), "--out", str(tmp_path / "run")])
+    assert f"on 3 validation images ({kept}, 3 s)" in result.output
 
 
 def test_help_is_sorted_under_headings() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from toolkit.data import duplicates
 from toolkit.data.duplicates import near_pairs
 from toolkit.data.looks import THUMB, border, perceptual_hash
 
@@ -51,6 +52,20 @@ def test_a_changed_copy_among_them_is_found(change: str) -> None:
         "cropped": lambda: np.ascontiguousarray(source[:, 3:]),
     }[change]()
     assert _pairs([*greys, copy]) == [[7, 20]]
+
+
+def test_where_all_thumbs_are_alike_the_nearest_of_each_picture_are_compared_and_no_more() -> None:
+    rng = np.random.default_rng(3)
+    hashes, thumbs = np.zeros(60, np.uint64), np.empty((60, THUMB, THUMB), np.uint8)
+    thumbs[:] = np.clip(rng.normal(128, 40, (THUMB, THUMB)), 0, 255)
+    thumbs[:, :8] = np.clip(rng.normal(128, 10, (60, 8, THUMB)), 0, 255)
+    thumbs[50] = thumbs[20]
+    grains = rng.integers(0, 255, (60, SIDE, SIDE)).astype(np.uint8)
+    grains[50] = _jpeg(grains[20], 90)
+    candidates = duplicates._candidates(np.arange(60), hashes, duplicates._shapes(thumbs), None)
+    assert len(candidates) <= 60 * duplicates.NEAREST
+    digests = [bytes([row]) for row in range(60)]
+    assert near_pairs(digests, hashes, thumbs, lambda row: grains[row]).tolist() == [[20, 50]]
 
 
 def test_the_same_bright_spot_on_another_ground_is_no_copy() -> None:

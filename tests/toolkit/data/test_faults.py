@@ -178,6 +178,18 @@ def test_a_picture_that_is_not_spoilt_keeps_its_pixels(tmp_path: Path, photograp
         assert same == (new["corruption"] == "none")
 
 
+def test_the_split_of_a_named_manifest_is_its_own(tmp_path: Path, photographs: Path) -> None:
+    text = (photographs / "manifest.csv").read_text()
+    rows = [row["file"] for row in rows_of(photographs)]
+    (photographs / "manifest.csv").rename(photographs / "night.csv")
+    (photographs / "night.csv").write_text(text.replace(",split,", ",side,"))
+    for name, side in (("split.csv", "train"), ("night.split.csv", "test")):
+        lines = ["# lineside split {}", "file,split", *[f"{file},{side}" for file in rows]]
+        (photographs / name).write_text("\n".join(lines) + "\n")
+    spoil(photographs / "night.csv", tmp_path / "out", read_faults(["jpeg"]))
+    assert {row["split"] for row in rows_of(tmp_path / "out")} == {"test"}
+
+
 def test_a_split_that_was_written_down_goes_with_the_pictures(tmp_path: Path, photographs: Path) -> None:
     text = (photographs / "manifest.csv").read_text()
     sides = [("train", "val", "test")[number % 3] for number in range(9)]

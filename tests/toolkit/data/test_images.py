@@ -14,7 +14,8 @@ import pytest
 
 from device_agent.contract.errors import BadInput, LinesideError, NotFound
 from device_agent.contract.manifest import InputSpec
-from toolkit.data.images import Dataset, _Room, load, open_dataset, pixel_digests
+from toolkit.data.decoding import _Room
+from toolkit.data.images import Dataset, load, open_dataset, pixel_digests
 
 SPEC = InputSpec(height=16, width=16)
 
@@ -189,14 +190,14 @@ def test_large_pictures_are_decoded_one_after_the_other(folder: Path, monkeypatc
         return np.zeros((16, 16, 3), np.uint8)
 
     dataset = open_dataset(folder)
-    monkeypatch.setattr("toolkit.data.images.read_picture", slow)
-    monkeypatch.setattr("toolkit.data.images.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("toolkit.data.decoding.read_picture", slow)
+    monkeypatch.setattr("toolkit.data.decoding.os.cpu_count", lambda: 4)
     for room, together in ((16 * 16, 1), (2 * 16 * 16 + 1, 2)):
         most[0] = 0
-        monkeypatch.setattr("toolkit.data.images._ROOM", _Room(room))
+        monkeypatch.setattr("toolkit.data.decoding._ROOM", _Room(room))
         load(dataset, SPEC, range(6))
         assert most[0] <= together
-    monkeypatch.setattr("toolkit.data.images._ROOM", _Room(1))
+    monkeypatch.setattr("toolkit.data.decoding._ROOM", _Room(1))
     assert load(dataset, SPEC, range(6)).shape == (6, 16, 16, 3), "one that is larger than the room gets all of it"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from device_agent.contract.errors import BadInput
-from toolkit.data import images
+from toolkit.data import decoding, images
 from toolkit.data.images import open_dataset, pixel_digests
 from toolkit.data.splits import split
 
@@ -190,7 +190,7 @@ def test_images_wait_for_a_thread_a_part_at_a_time(folder: Path, monkeypatch: py
     found = open_dataset(folder)
     whole = pixel_digests(found)
     calls: list[int] = []
-    monkeypatch.setattr(images, "_AT_ONCE", 5)
+    monkeypatch.setattr(decoding, "_AT_ONCE", 5)
     assert pixel_digests(found, lambda done, total: calls.append(done)) == whole
     assert calls == list(range(1, 13))
 

@@ -57,9 +57,9 @@ def test_what_is_drawn_is_a_data_set_that_can_be_split(tmp_path: Path) -> None:
     assert images.mean(axis=(1, 2, 3)).std() > 4
 
 
-def test_one_in_a_hundred_defects(tmp_path: Path) -> None:
-    result = synthesize(tmp_path / "set", SynthRecipe(images=400, defects=0.01, size=32, photos_per_part=1))
-    assert result.images == {"good": 396, "scratch": 1, "pit": 1, "stain": 1, "crack": 1}
+def test_few_defects_are_one_of_each_kind(tmp_path: Path) -> None:
+    result = synthesize(tmp_path / "set", SynthRecipe(images=120, defects=0.034, size=32, photos_per_part=1))
+    assert result.images == {"good": 116, "scratch": 1, "pit": 1, "stain": 1, "crack": 1}
 
 
 def test_the_last_part_may_have_fewer_photographs(tmp_path: Path) -> None:
@@ -168,13 +168,13 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert lineside("data", "synth", str(out)) == 1
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1 and "not empty" in shown.err
-    assert lineside("data", "check", str(out), "--json") == 0
+    assert lineside("data", "check", str(out), "--quick", "--json") == 0
     survey = json.loads(capsys.readouterr().out)
     assert survey["images"] == 90 and survey["groups"] == 45 and survey["problems"] == []
     assert len(survey["sha256"]) == 64 and survey["split_by"] == "by seed 0"
     victim = next((out / "pit").iterdir())
     victim.write_bytes(victim.read_bytes()[:100])
-    assert lineside("data", "check", str(out)) == 1
+    assert lineside("data", "check", str(out), "--quick") == 1
     shown = capsys.readouterr()
     assert victim.name in shown.out and "1 problem found" in shown.err and "45 groups" in shown.out
     for seed in ("-1", "99999999999"):
@@ -189,13 +189,13 @@ def test_files_that_are_passed_over_are_counted_by_place_and_suffix(
 ) -> None:
     out = tmp_path / "set"
     synthesize(out, SMALL)
-    assert lineside("data", "check", str(out)) == 0 and "passed over" not in capsys.readouterr().out
+    assert lineside("data", "check", str(out), "--quick") == 0 and "passed over" not in capsys.readouterr().out
     (out / "good" / "deep").mkdir()
     for name in ("good/a.gif", "good/deep/b.gif", "good/late.png", "loose.png", "pit/Thumbs", ".hidden.gif"):
         (out / name).write_bytes(b"")
-    assert lineside("data", "check", str(out)) == 0
+    assert lineside("data", "check", str(out), "--quick") == 0
     assert "5 files passed over: 1 *.png, 2 good/*.gif, 1 good/*.png, 1 pit/*" in capsys.readouterr().out
-    assert lineside("data", "check", str(out), "--json") == 0
+    assert lineside("data", "check", str(out), "--quick", "--json") == 0
     found = json.loads(capsys.readouterr().out)["passed_over"]
     assert found == {"*.png": 1, "good/*.gif": 2, "good/*.png": 1, "pit/*": 1}
 
@@ -207,7 +207,7 @@ def test_equal_pixels_of_two_classes_are_a_problem(tmp_path: Path, capsys: pytes
     first = min((out / "good").iterdir())
     (out / "pit" / "zz.png").write_bytes(first.read_bytes())
     (out / "good" / "zz.png").write_bytes(first.read_bytes())
-    assert lineside("data", "check", str(out)) == 1
+    assert lineside("data", "check", str(out), "--quick") == 1
     shown = capsys.readouterr()
     assert "1 problem found" in shown.err
     assert f"good/{first.name} and pit/zz.png have equal pixels and two classes: 'good' and 'pit'" in shown.out

@@ -83,3 +83,45 @@ def test_dropout_is_at_work_and_the_rest_of_the_model_stays_as_it_was(world):
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert model.layers[0].trainable
     assert passes.mean(axis=0).argmax(axis=1) == pytest.approx(np.asarray(model(values)).argmax(axis=1), abs=1)
+
+
+def test_what_was_found_on_keras_is_judged_on_the_artifact_too(tiny_run, monkeypatch):
+    """The Keras model computes what the ONNX artifact does: both must lose the same images."""
+    from toolkit.evaluation.attacks import measure_attacks
+    from toolkit.framework import load_keras
+
+    keras = load_keras()
+    level = {"bright": 200, "good": 128, "dark": 55}
+    centres = np.array([level[label.name] / 127.5 - 1 for label in tiny_run.labels], np.float32)
+    dense = keras.layers.Dense(3)
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), dense])
+    dense.set_weights([np.tile(30 * centres / 192, (192, 1)), -15 * centres**2])
+    monkeypatch.setattr(type(tiny_run), "model", lambda self: model)
+    monkeypatch.setattr(type(tiny_run), "images", None)  # not all validation images are in memory at one time
+    found = measure_attacks(tiny_run, ["onnx-fp32"], levels=[8, 24], steps=3, most_images=30)
+    assert (found.images, found.steps) == (30, 3)
+    assert [(one.attack, one.levels) for one in found.results] == [
+        ("fgsm", 0), ("fgsm", 8), ("fgsm", 24), ("pgd", 8), ("pgd", 24)
+    ]  # fmt: skip
+    for one in found.results:
+        assert one.accuracy["onnx-fp32"] == pytest.approx(one.accuracy["keras"], abs=0.04)
+        assert one.intervals["onnx-fp32"][0] <= one.accuracy["onnx-fp32"] <= one.intervals["onnx-fp32"][1]
+    clean, weak, strong = (one.accuracy["onnx-fp32"] for one in found.results[:3])
+    assert clean > weak > strong
+
+
+def test_dropout_is_asked_for_some_images_at_a_time(tiny_run, monkeypatch):
+    from toolkit.evaluation import uncertainty
+    from toolkit.framework import load_keras
+
+    keras = load_keras()
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
+    model = keras.Sequential(layers)
+    seen, load = [], uncertainty.load
+    monkeypatch.setattr(uncertainty, "CHUNK", 25)
+    monkeypatch.setattr(uncertainty, "load", lambda *given: seen.append(len(given[2])) or load(*given))
+    monkeypatch.setattr(type(tiny_run), "model", lambda self: model)
+    found = uncertainty.measure_uncertainty(tiny_run, "onnx-fp32", dropout=True, passes=3)
+    assert seen == [25, 25, 10]
+    assert [one.name for one in found.doubts] == ["confidence", "entropy", "dropout", "dropout, disagreement"]
+    assert found.doubts[2].accuracy < found.doubts[0].accuracy, "an untrained model knows less"

@@ -34,12 +34,24 @@ def test_it_is_the_minimum_of_the_likelihood() -> None:
     assert loss(best) < min(loss(best * 0.9), loss(best * 1.1))
 
 
-def test_a_model_that_is_always_right_is_not_made_certain() -> None:
+@pytest.mark.parametrize("gap", [2.0, 4.0, 8.0])
+def test_a_model_that_is_always_right_is_not_made_certain(gap: float) -> None:
     labels = np.arange(200) % 2
-    logits = np.where(labels[:, None] == np.arange(2), 2.0, -2.0)
-    temperature = fit_temperature(logits, labels)
-    confidence = softmax(logits / temperature).max(axis=1)
-    assert confidence == pytest.approx(1 - 1 / 202, abs=1e-4)
+    logits = np.where(labels[:, None] == np.arange(2), gap, 0.0)
+    confidence = softmax(logits / fit_temperature(logits, labels)).max(axis=1)
+    assert 1e-4 < 1 - confidence[0] < 0.02
+
+
+def test_a_model_that_was_honest_stays_so_on_few_images_of_which_few_are_wrong() -> None:
+    """The true calibration error: the odds that the logits were drawn by are known."""
+    rng, apart = np.random.default_rng(3), np.eye(7) * 9
+    off = []
+    for _ in range(40):
+        honest = rng.normal(0, 1.5, (134, 7)) + apart[rng.integers(0, 7, 134)]
+        labels = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
+        confidence = softmax(honest / fit_temperature(honest, labels)).max(axis=1)
+        off.append(np.abs(confidence - softmax(honest).max(axis=1)).mean())
+    assert np.mean(off) < 0.01
 
 
 def test_the_error_falls_with_the_temperature_of_other_groups() -> None:

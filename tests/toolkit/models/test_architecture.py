@@ -5,21 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_agent.contract.errors import BadInput
-from toolkit.models.architecture import FAMILIES, Architecture, architecture_of, parse_size
-
-
-def test_an_older_record_reads_as_what_it_was_and_keeps_its_names() -> None:
-    old = {
-        "family": "mobilenet-v3-small",
-        "alpha": 0.5,
-        "size": 128,
-        "minimalistic": True,
-        "activation": "relu",
-        "lr": 1.0,
-    }
-    found = architecture_of(old)
-    assert (found.family, found.alpha, found.size, found.minimalistic, found.activation) == tuple(old.values())[:5]
-    assert (found.head, found.size_width, found.source_sha256) == ("pooled", None, "")
+from toolkit.models.architecture import FAMILIES, Architecture, parse_size
 
 
 @pytest.mark.parametrize("family", FAMILIES)

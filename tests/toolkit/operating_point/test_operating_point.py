@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -15,15 +16,28 @@ from device_agent.contract.manifest import Label
 from device_agent.decide import decide, defect_log_odds
 from profiles.registry import load as load_profile
 from toolkit.cli import cli
-from toolkit.evaluation.answers import answers_of
+from toolkit.evaluation.answers import Answers, answers_of
+from toolkit.evaluation.scaling import Scaling
+from toolkit.operating_point.bounds import measure_share
 from toolkit.operating_point.costs import Costs
-from toolkit.operating_point.finding import Wanted, deal_groups, find_operating_point, rates
-from toolkit.operating_point.point import point_path, read_operating_point, save_operating_point
+from toolkit.operating_point.finding import Wanted, Weighing, deal_groups, find_operating_point, judge, rates, worst_of
+from toolkit.operating_point.point import ClassEscape, point_path, read_operating_point, save_operating_point
 from toolkit.packing import pack_run
 from toolkit.runs import Run
 
 NAME = "onnx-int8"
 WANTED = Wanted(Costs(escape=500, overkill=2, review=0.5), {"good": 0.99})
+PLAIN = Scaling(
+    kind="temperature",
+    scale=[1.0, 1.0],
+    shift=[0.0, 0.0],
+    temperature=1.0,
+    nll={},
+    ece={},
+    top_changed=0.0,
+    images=0,
+    groups=0,
+)
 
 
 def changed(run: Run, **fields: object) -> Run:
@@ -82,6 +96,39 @@ def test_the_worst_class_is_the_one_that_escapes_most(tiny_run):
     assert all(one.together.upper > one.escape.upper for one in point.by_class)
 
 
+def test_the_worst_class_is_the_one_whose_bound_the_manifest_carries():
+    def escape(label, events, images):
+        passed, groups = np.arange(images) < events, np.arange(images)
+        return ClassEscape(
+            label=label,
+            prevalence=0.01,
+            escape=measure_share(passed, groups, 0.95),
+            together=measure_share(passed, groups, 0.975),
+        )
+
+    never, seldom = escape("never", 0, 100), escape("seldom", 3, 250)
+    assert seldom.escape.upper > never.escape.upper
+    assert worst_of([seldom, never]) is never
+
+
+def test_the_bound_of_overkill_holds_for_the_band_that_the_line_gets():
+    rng, held = np.random.default_rng(5), []
+    for _ in range(60):
+        parts = np.repeat(np.arange(450), rng.integers(1, 5, 450))
+        defect = parts < 150
+        alike = rng.normal(size=450)[parts]
+        scores = 2.7 * (0.95 * alike + 0.31 * rng.normal(size=len(parts)) + 2.7 * (defect - 0.5))
+        answers = Answers([], defect.astype(int), parts, np.stack([0 * scores, scores], axis=1), {}, None)
+        counts = np.bincount(answers.labels)
+        weighing = Weighing(np.array([True, False]), np.array([0.99, 0.01]), counts)
+        judged = judge(answers, weighing, PLAIN, WANTED._replace(costs=Costs(escape=500, overkill=2)))
+        share = measure_share(judged.rejected[~defect], parts[~defect], 0.95)
+        threshold = judged.band.high - np.log(0.01 / 0.99 * counts[0] / counts[1])
+        true = math.erfc((threshold / 2.7 + 1.35) / math.sqrt(2)) / 2
+        held.append(share.upper >= true)
+    assert np.mean(held) >= 0.93, np.mean(held)
+
+
 def test_the_runs_own_prevalence_is_taken_where_none_is_stated(tiny_run):
     point, _ = find_operating_point(tiny_run, NAME, WANTED._replace(prevalence={}))
     assert point.prevalence == pytest.approx(tiny_run.record.prevalence)
@@ -137,6 +184,27 @@ def test_the_bundle_carries_the_decision_and_another_one_is_another_model(tiny_r
         ids.append(packed.model_ids[0])
     assert len(set(ids)) == 3
     assert b"decision" not in (tmp_path / "plain.lineside").read_bytes()
+
+
+@pytest.mark.parametrize("review", [None, 0.5])
+def test_inspect_shows_the_band_and_its_bounds(tiny_run, tiny_profiles, tmp_path, review):
+    wanted = WANTED._replace(costs=Costs(escape=500, overkill=2, review=review), confidence=0.999)
+    point, _ = find_operating_point(tiny_run, NAME, wanted)
+    save_operating_point(tiny_run, point)
+    packed = pack_run(tiny_run, load_profile("tiny", tiny_profiles), tmp_path / "tiny.lineside")
+    result = CliRunner().invoke(cli, ["inspect", packed.path])
+    assert result.exit_code == 0
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    band = f"pass below {point.low:g}, reject from {point.high:g}"
+    person = ", a person between" if review else ""
+    assert [line for line in lines if line.startswith("decision")] == [
+        f"decision   by the log-odds of a defect: {band}{person}"
+    ]
+    worst = max(one.together.upper for one in point.by_class)
+    assert [line for line in lines if line.startswith("bounds")] == [
+        f"bounds     escape at most {point.escape.upper:.2%} (worst class {worst:.2%}), overkill at most "
+        f"{point.overkill.upper:.2%}, at 99.9 % confidence, measured on {point.images} images of {point.groups} groups"
+    ]
 
 
 def call(run: Run, *more: str) -> object:

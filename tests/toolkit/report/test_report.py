@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -164,10 +165,35 @@ def test_a_damaged_evaluation_is_one_line_and_the_old_page_stays(tiny_run: Run) 
 
 def test_the_evaluations_are_those_of_both_splits(tiny_run: Run) -> None:
     evaluate_artifact(tiny_run, "onnx-fp32", split="test")
-    assert [(one.artifact, one.split) for one in evaluations_of(tiny_run)] == [
+    assert [(one.artifact, one.split) for one in evaluations_of(tiny_run)[0]] == [
         ("onnx-fp32", "val"),
         ("onnx-fp32", "test"),
     ]
+
+
+def test_results_of_an_artifact_that_was_made_anew_are_left_out_and_said(
+    tiny_run: Run, put_artifact: Callable[[Run, str, bytes], None]
+) -> None:
+    run, name = str(tiny_run.dir), "onnx-int8"
+    for words in (["evaluate", run, "--slice", "camera"], ["robustness", run, "--kinds", "contrast"]):
+        assert CliRunner().invoke(cli, [*words, "--artifact", name]).exit_code == 0
+    put_artifact(tiny_run, name, (tiny_run.artifact_dir("onnx-fp32") / "model.onnx").read_bytes())
+    written, page = write_report(tiny_run), _page(tiny_run)
+    assert "Accuracy" not in written.sections
+    for what in (
+        "The evaluation of onnx-int8 (val)",
+        "What was asked of onnx-int8 (val)",
+        "The robustness of onnx-int8",
+    ):
+        assert f"{what} is of another artifact or other data than there are now and is left out" in page
+    assert any("The evaluation of onnx-int8 (val)" in limit for limit in written.limits)
+    assert "onnx-int8 (val): camera" not in page and "contrast 0." not in page
+
+
+def test_a_confidence_near_certainty_is_not_rounded_to_it(tiny_run: Run) -> None:
+    words = ["operating-point", str(tiny_run.dir), "--artifact", "onnx-fp32", "--escape-cost", "500"]
+    CliRunner().invoke(cli, [*words, "--overkill-cost", "2", "--confidence", "0.999"], catch_exceptions=False)
+    assert "bounds hold with 99.9 % each" in _page(tiny_run)
 
 
 def _page(run: Run) -> str:

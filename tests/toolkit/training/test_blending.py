@@ -91,8 +91,9 @@ def test_the_end_of_the_line_is_the_average_where_there_is_one() -> None:
 
 def test_each_point_is_a_line_of_history_and_no_epoch() -> None:
     state = _state([1.0, 0.0], [0.0, 1.0])
-    blending.blend(_Linear(), RECIPE, JUDGE, VAL, state)
+    points = blending.blend(_Linear(), RECIPE, JUDGE, VAL, state)
     assert [(row.epoch, row.blend) for row in state.history] == [(0, 1), (3, 1), (3, 0.75), (3, 0.5), (3, 0.25)]
+    assert points == state.history[2:]
     assert state.next_epoch == 4
 
 
@@ -107,9 +108,28 @@ def test_without_a_probe_or_an_epoch_there_is_no_line() -> None:
         assert state.history == before
 
 
-def test_an_interrupted_training_still_knows_its_probe(tmp_path: Any) -> None:
-    again = unpack(pack(_state([1.0, 0.5], [0.0, 1.0])), tmp_path)
-    assert again.start[0].tolist() == [1.0, 0.5]
+@pytest.mark.parametrize("epochs", [3, 9], ids=["at its end", "stopped early"])
+def test_killed_before_anything_is_written_it_keeps_the_same_weights(tmp_path: Any, epochs: int) -> None:
+    recipe = msgspec.structs.replace(RECIPE, epochs=epochs)
+    whole = _state([1.0, 0.3], [0.1, 0.7], average=[0.2, 1.1])
+    killed = pack(whole)
+    kept = []
+    for state in (whole, unpack(killed, tmp_path)):
+        blending.blend(_Linear(), recipe, JUDGE, VAL, state)
+        kept.append(settled(state.history, recipe.stop_on, epochs))
+    assert np.array_equal(whole.best[0], state.best[0]) and state.best[0].dtype == np.float32
+    assert (kept[0].epoch, kept[0].blend, kept[0].val_loss) == (kept[1].epoch, kept[1].blend, kept[1].val_loss)
+    assert kept[0].blend < 1
+
+
+def test_a_checkpoint_of_an_older_version_has_no_probe_and_keeps_what_it_says() -> None:
+    state = _state([1.0, 0.0], [1.0, 0.6])
+    lucky = judged(JUDGE, _logits(np.array([1.0, 1.0])), VAL, epoch=2, loss=0.1, lr=0.0, began=0.0)
+    state.history.insert(1, lucky)
+    state.best, state.start = [np.array([1.0, 1.0], np.float32), COUNT], []
+    assert blending.blend(_Linear(), RECIPE, JUDGE, VAL, state) == []
+    assert settled(state.history, RECIPE.stop_on, RECIPE.epochs) is lucky
+    assert state.best[0].tolist() == [1.0, 1.0]
 
 
 def test_a_lucky_epoch_on_the_way_is_not_kept_unless_the_training_stopped_there() -> None:
@@ -117,9 +137,9 @@ def test_a_lucky_epoch_on_the_way_is_not_kept_unless_the_training_stopped_there(
     lucky = judged(JUDGE, _logits(np.array([1.0, 1.0])), VAL, epoch=2, loss=0.1, lr=0.0, began=0.0)
     state.history.insert(1, lucky)
     state.best = [np.array([1.0, 1.0], np.float32), COUNT]
-    assert settled(state.history, RECIPE.stop_on, 3).epoch == 3
     assert settled(state.history, RECIPE.stop_on, 9) is lucky
     blending.blend(_Linear(), RECIPE, JUDGE, VAL, state)
+    assert settled(state.history, RECIPE.stop_on, 3).epoch == 3
     assert state.best[0].tolist() == pytest.approx([1.0, 0.6])
     stopped = _state([1.0, 0.0], [1.0, 0.6])
     stopped.history.insert(1, lucky)

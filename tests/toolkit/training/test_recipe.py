@@ -44,6 +44,15 @@ def test_what_an_older_document_lacks_was_the_default() -> None:
     assert differences(older, other) == ["ema was 0.0 and is 0.9", "loss was class-balanced and is focal"]
 
 
+def test_a_run_of_the_first_version_is_the_same_training() -> None:
+    older = {"family": "mobilenet-v2", "alpha": 0.35, "size": 96, "minimalistic": False, "activation": None}
+    older |= {"weights": "", "weights_sha256": "", "epochs": 40, "batch": 32, "lr": 3e-3, "patience": 10}
+    older |= {"decay": 1e-4, "dropout": 0.1, "smoothing": 0.0, "flips": "both", "seed": 0}
+    now = make_recipe(Architecture()).document()
+    assert differences(older, now) == [] == differences(now, older)
+    assert differences(older, make_recipe(Architecture(head="parts")).document()) == ["head was pooled and is parts"]
+
+
 def test_a_rate_suits_its_optimizer() -> None:
     rates = {name: make_recipe(Architecture(), optimizer=name).lr for name in ("adamw", "sgd", "lion")}  # type: ignore[arg-type]
     assert rates["lion"] < rates["adamw"] < rates["sgd"]

@@ -120,6 +120,36 @@ def test_another_photograph_of_a_part_that_was_taught_is_a_leak_too(tiny_run: Ru
         open_teachers([tiny_run.dir], replace(student, groups=groups), split)
 
 
+def test_a_part_that_the_student_has_no_other_picture_of_is_a_leak_too(tiny_run: Run, student: Dataset) -> None:
+    groups, theirs = np.array(student.files), np.full(len(student), "test", "<U5")
+    groups[7], theirs[8] = groups[8], "train"
+    _retaught(tiny_run, replace(student, groups=groups), theirs)
+    fewer = replace(student, groups=groups).only([row for row in range(len(student)) if row != 8])
+    split = np.full(len(fewer), "train", "<U5")
+    split[7] = "test"
+    with pytest.raises(BadInput, match="or on parts, of the student's test split"):
+        open_teachers([tiny_run.dir], fewer, split)
+
+
+def test_a_manifest_that_was_named_is_read_for_the_teachers_images(
+    tiny_run: Run, student: Dataset, tmp_path: Path
+) -> None:
+    shutil.copytree(student.dir, tmp_path / "named")
+    (tmp_path / "named" / "manifest.csv").rename(tmp_path / "named" / "night.csv")
+    record = msgspec.structs.replace(tiny_run.record, data=str(tmp_path / "named" / "night.csv"))
+    write_record(tiny_run.dir, record)
+    unfair = np.where(_splits(student) == "train", "test", "train")
+    with pytest.raises(BadInput, match="student's test split"):
+        open_teachers([tiny_run.dir], student, unfair)
+
+
+def test_images_of_the_teacher_that_are_gone_are_counted(tiny_run: Run, student: Dataset) -> None:
+    theirs = replace(student, files=[f"before/{file}" for file in student.files[:3]] + student.files[3:])
+    _retaught(tiny_run, theirs, _splits(student))
+    (teacher,) = open_teachers([tiny_run.dir], student, _splits(student))
+    assert f"cannot be found out for 3 of its {len(student)} images" in teacher.notes[0]
+
+
 def test_a_copy_of_the_images_under_other_names_is_found(tiny_run: Run, student: Dataset, tmp_path: Path) -> None:
     lines = ["file,class"]
     for place, file in enumerate(student.files):

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from toolkit.training.tracking import MLflow, Tracking, load_mlflow
+from toolkit.training.checkpoint import Epoch
+from toolkit.training.tracking import MLflow, Tracking, figures_between, figures_of, load_mlflow
 
 
 class _Sink:
@@ -51,6 +52,13 @@ def test_figures_that_are_none_or_not_finite_are_left_out() -> None:
     sink = _Sink()
     Tracking({"one": lambda: sink}, print).note(1, {"a": None, "b": float("nan"), "c": 2}, {})
     assert sink.seen == [(1, {"c": 2.0})]
+
+
+def test_points_of_the_line_stand_beside_the_epoch_and_not_over_it() -> None:
+    row = Epoch(epoch=8, loss=0.2, val_loss=0.1, val_accuracy=0.9, val_macro_f1=0.8, rate=0.0, seconds=1.0, blend=0.75)
+    between, whole = figures_between(row), figures_of(row, [], 0)
+    assert between["blend-0.75/val_macro_f1"] == 0.8 and not between.keys() & whole.keys()
+    assert "blend" not in whole and whole["val_macro_f1"] == 0.8
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")])

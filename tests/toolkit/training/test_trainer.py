@@ -24,7 +24,7 @@ from toolkit.paths import locked
 from toolkit.runs import open_run
 from toolkit.training import learning, trainer
 from toolkit.training.checkpoint import Epoch, load_checkpoint
-from toolkit.training.recipe import Recipe
+from toolkit.training.recipe import Recipe, make_recipe
 from toolkit.training.results import TrainingResult
 from toolkit.training.trainer import train
 from toolkit.training.watch import Unwatched
@@ -312,6 +312,26 @@ def test_with_everything_on_it_still_goes_on_bit_for_bit(data: Dataset, tmp_path
     assert _same_weights(tmp_path / "one", tmp_path / "two")
 
 
+def test_killed_after_the_last_epoch_it_keeps_the_same_point_of_the_line(
+    data: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    gentle = make_recipe(TINY, weights=str(whole / "model.keras"), epochs=2, batch=12, lr=3e-3, ema=0.9)
+    options = {"weights": str(whole / "model.keras")}
+    one = _train(data, tmp_path / "one", gentle, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "write_results", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _train(data, tmp_path / "two", gentle, **options)
+    two = _train(data, tmp_path / "two", gentle, **options)
+    assert (one.epoch, one.blend, one.figures) == (two.epoch, two.blend, two.figures) and one.epochs == two.epochs == 3
+    assert _same_weights(tmp_path / "one", tmp_path / "two")
+    points = {f"blend-{share}/val_macro_f1" for share in (0.25, 0.5, 0.75)}
+    assert points <= set(_events(tmp_path / "one").Tags()["tensors"])
+
+
 def test_pictures_in_a_file_give_the_same_weights(
     data: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,11 +353,16 @@ def test_mixed_precision_learns_about_the_same_and_saves_float32(data: Dataset, 
     assert full.std() > 0.01 and 0 < np.abs(half - full).mean() < 0.5 * full.std()
 
 
-def test_tensorboard_has_every_epoch(whole: Path) -> None:
+def _events(run: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(whole / "tensorboard"), {"tensors": 0})
+    events = EventAccumulator(str(run / "tensorboard"), {"tensors": 0})
     events.Reload()
+    return events
+
+
+def test_tensorboard_has_every_epoch(whole: Path) -> None:
+    events = _events(whole)
     tags = events.Tags()["tensors"]
     assert [each.step for each in events.Tensors("val_macro_f1")] == [1, 2, 3, 4]
     assert any(tag.startswith("gradient_norm/") for tag in tags) and any(tag.startswith("dead_share/") for tag in tags)

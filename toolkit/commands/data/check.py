@@ -94,7 +94,7 @@ def _watch(bars: ExitStack) -> Callable[[str], Callable[[int, int], None]]:
 
 def _backbone(family: str, width: float, size: int, weights: str) -> Backbone:
     from toolkit.models.architecture import Architecture
-    from toolkit.models.backbone import backbone_features
+    from toolkit.models.features import backbone_features
 
     architecture = Architecture(family=family, alpha=width, size=size)
     architecture.check()

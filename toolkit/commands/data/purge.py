@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def purge(
     folder: Path, today: datetime | None, by_days: int | None, column: str | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove the images whose date in the manifest of FOLDER has passed, and their rows in every table there.
+    """Remove the images of FOLDER whose date in the manifest has passed, and their rows in the manifest, its split file
+    and annotations.csv.
 
     An image is kept up to and including the day in its column expires, and for ever where that is empty. A purge that
     was interrupted is finished by the next one.
