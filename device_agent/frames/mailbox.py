@@ -18,10 +18,9 @@ import numpy as np
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Frame
 
-_SEQUENCE = struct.Struct("<Q")
 _HEADER = struct.Struct("<QQqff")  # stamp, captured_ns, part or -1, capture_us, preprocess_us
 _DIGEST = struct.Struct("<I")
-_HEADER_AT = _SEQUENCE.size
+_HEADER_AT = 8  # after the sequence number
 _DIGEST_AT = _HEADER_AT + _HEADER.size
 _IMAGE_AT = 64
 _ATTEMPTS = 1000
@@ -35,29 +34,30 @@ class Mailbox:
         self._bytes = spec.height * spec.width * spec.channels
         self.descriptor = _shared_file(_IMAGE_AT + self._bytes) if descriptor is None else descriptor
         self._memory = mmap.mmap(self.descriptor, _IMAGE_AT + self._bytes)
+        # a view stores the number in one piece; struct.pack_into first writes zeros, which a reader may see
+        self._sequence = memoryview(self._memory)[:_HEADER_AT].cast("Q")
         self._taken = 0
 
     def put(self, frame: Frame) -> None:
         """Replace what is in the mailbox; `frame.image` is uint8 of the spec's shape."""
-        memory = self._memory
-        before = _SEQUENCE.unpack_from(memory)[0]
+        memory, before = self._memory, self._sequence[0]
         image = frame.image.tobytes()
         part = -1 if frame.part is None else frame.part
         header = _HEADER.pack(frame.stamp, frame.captured_ns, part, frame.capture_us, frame.preprocess_us)
-        _SEQUENCE.pack_into(memory, 0, before + 1)
+        self._sequence[0] = before + 1
         memory[_HEADER_AT:_DIGEST_AT] = header
         _DIGEST.pack_into(memory, _DIGEST_AT, zlib.crc32(image, zlib.crc32(header)))
         memory[_IMAGE_AT:] = image
-        _SEQUENCE.pack_into(memory, 0, before + 2)
+        self._sequence[0] = before + 2
 
     def take(self) -> Frame | None:
         """The frame that was put last, None if it was taken before, or is not finished."""
         for _ in range(_ATTEMPTS):
-            before = _SEQUENCE.unpack_from(self._memory)[0]
+            before = self._sequence[0]
             if before == self._taken:
                 return None
             content = self._memory[:]
-            if before % 2 or _SEQUENCE.unpack_from(self._memory)[0] != before:
+            if before % 2 or self._sequence[0] != before:
                 continue
             header, image = content[_HEADER_AT:_DIGEST_AT], content[_IMAGE_AT:]
             if zlib.crc32(image, zlib.crc32(header)) != _DIGEST.unpack_from(content, _DIGEST_AT)[0]:
@@ -70,6 +70,7 @@ class Mailbox:
 
     def close(self) -> None:
         """Release the memory."""
+        self._sequence.release()
         self._memory.close()
         os.close(self.descriptor)
 
