@@ -5,19 +5,17 @@ File names, classes and columns come from whoever made the data set; the templat
 
 from __future__ import annotations
 
-import base64
 from importlib.resources import files
 from pathlib import Path
 
-import cv2
 import msgspec
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.files import write_whole
 from device_agent.contract.optional import require
-from device_agent.frames.picture import read_picture
 from toolkit.data.findings import Finding
 from toolkit.data.survey import Survey
+from toolkit.data.thumbnail import thumbnail_uri
 
 _SIDE = 112  # px of a thumbnail
 _SUSPECTS = 60
@@ -98,11 +96,6 @@ class _Pictures:
 
 def _thumb(path: Path) -> str:
     try:
-        picture = read_picture(path)
+        return thumbnail_uri(path, _SIDE)
     except BadInput:
         return ""
-    scale = _SIDE / max(picture.shape[:2])
-    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    encoded = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

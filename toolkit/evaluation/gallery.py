@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,19 +10,13 @@ import numpy as np
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.files import write_whole
-from device_agent.contract.optional import require
-from device_agent.frames.picture import read_picture
+from toolkit.data.thumbnail import thumbnail_uri
 from toolkit.evaluation.answers import Answers
 from toolkit.evaluation.figures import Judged
+from toolkit.page import Picture, Section, render
 
 SIDE_PX = 192
 MOST = 200
-_STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 1rem; }
-figure { margin: 0; border: 1px solid #ccc; padding: .5rem; overflow-wrap: anywhere; }
-img { width: 100%; image-rendering: auto; } figcaption { font-size: 13px; } b { color: #a00; }
-"""
 
 
 class Mistake(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +31,7 @@ class Mistake(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Captioned(msgspec.Struct, frozen=True):
-    """A picture file and the lines below it, the first of which stands out."""
+    """A picture file and the lines below it."""
 
     path: Path
     lines: list[str]
@@ -89,32 +81,12 @@ def write_page(path: Path, title: str, sentences: Sequence[str], pictures: Seque
     Raises:
         NotWritable: the disk is full or read-only.
     """
-    figures = "\n".join(_figure(one) for one in pictures)
-    head = "".join(f"<p>{html.escape(sentence)}</p>\n" for sentence in sentences)
-    write_whole(
-        path,
-        f"<!doctype html>\n<html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>\n"
-        f"<style>{_STYLE}</style>\n<h1>{html.escape(title)}</h1>\n{head}<main>\n{figures}\n</main></html>\n",
-    )
+    section = Section(title="Images", sentences=list(sentences), pictures=[_shown(one) for one in pictures])
+    write_whole(path, render(title, "", [section]))
 
 
-def _figure(one: Captioned) -> str:
-    first, *rest = (html.escape(line) for line in one.lines)
-    caption = "<br>".join([f"<b>{first}</b>", *rest])
+def _shown(one: Captioned) -> Picture:
     try:
-        picture = f'<img alt="" src="data:image/jpeg;base64,{_thumbnail(one.path)}">'
+        return Picture(uri=thumbnail_uri(one.path, SIDE_PX), caption="\n".join(one.lines))
     except BadInput as error:
-        picture = f"<p>{html.escape(str(error))}</p>"
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
-
-
-def _thumbnail(path: Path) -> str:
-    cv2 = require("cv2", extra="toolkit")
-    image = read_picture(path)
-    height, width = image.shape[:2]
-    scale = SIDE_PX / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    small = cv2.resize(image, size, interpolation=how)
-    _, content = cv2.imencode(".jpg", small if small.ndim == 2 else small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return base64.b64encode(content.tobytes()).decode()
+        return Picture(uri="", caption="\n".join([*one.lines, str(error)]))

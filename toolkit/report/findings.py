@@ -13,7 +13,7 @@ from toolkit.evaluation.robustness import KindMean, Robustness
 from toolkit.evaluation.scores import EVALUATION_SCHEMA, is_of_today
 from toolkit.operating_point.bounds import Share
 from toolkit.operating_point.point import OperatingPoint, read_operating_point
-from toolkit.report.page import Section, Table, png_picture
+from toolkit.page import Section, Table, png_picture
 from toolkit.runs import Run
 
 Document = TypeVar("Document", bound=msgspec.Struct)

@@ -9,10 +9,10 @@ import msgspec
 from device_agent.contract.files import write_whole
 from toolkit.evaluation.answers import KERAS
 from toolkit.evaluation.scores import Evaluation, is_of_today, read_evaluation
+from toolkit.page import Section, render
 from toolkit.report import findings, sections
 from toolkit.report.card import read_card
 from toolkit.report.limits import limits_of
-from toolkit.report.page import Section, render
 from toolkit.runs import Run
 
 

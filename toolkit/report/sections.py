@@ -13,8 +13,8 @@ from device_agent.contract.benchmark import BenchmarkReport
 from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, NotFound
 from toolkit.evaluation.scores import Evaluation
+from toolkit.page import Picture, Section, Table, png_picture
 from toolkit.report.card import Card, licence_of, source_of
-from toolkit.report.page import Picture, Section, Table, png_picture
 from toolkit.runs import Run
 
 SPLITS = ("train", "val", "test")

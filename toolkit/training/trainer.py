@@ -28,6 +28,7 @@ from toolkit.training.epochs import Save, Surroundings
 from toolkit.training.examples import Examples
 from toolkit.training.extra import Make
 from toolkit.training.judgement import Judge
+from toolkit.training.leaks import weights_notes
 from toolkit.training.learning import learn
 from toolkit.training.recipe import Recipe, differences
 from toolkit.training.requirements import check_task
@@ -70,13 +71,16 @@ def train(
 
     Raises:
         BadInput: the folder holds something else, or a run of another recipe, split or other images, or another
-            training is under way in it; images that do not fit the task; the training diverged.
+            training is under way in it; images that do not fit the task; weights of a run that knows the images
+            judged on; the training diverged.
         NotWritable: the disk is full, read-only or forbids it.
         Unreachable: another machine of the training is gone.
     """
     began, watch = time.monotonic(), watch or Unwatched()
     judge = Judge(recipe.task, dataset.roles)
     check_task(dataset, split, recipe)
+    for note in weights_notes(weights, dataset, split):
+        watch.warn(note)
     if mlflow is not None:
         load_mlflow()
     with reading(out):

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from device_agent.contract.errors import BadInput
 from toolkit.cli import cli
 from toolkit.evaluation.scores import evaluate_artifact
+from toolkit.page import Section, Table, render
 from toolkit.report.card import read_card
 from toolkit.report.limits import limits_of
-from toolkit.report.page import Section, Table, render
 from toolkit.report.report import evaluations_of, write_report
 from toolkit.runs import Run, open_run, write_record
 

@@ -116,7 +116,7 @@ def test_another_photograph_of_a_part_that_was_taught_is_a_leak_too(tiny_run: Ru
     _retaught(tiny_run, replace(student, groups=groups), theirs)
     assert open_teachers([tiny_run.dir], replace(student, groups=groups), split)
     groups[7] = groups[8]
-    with pytest.raises(BadInput, match="or on parts, of the student's test split"):
+    with pytest.raises(BadInput, match="or on parts, of this training's test split"):
         open_teachers([tiny_run.dir], replace(student, groups=groups), split)
 
 
@@ -127,7 +127,7 @@ def test_a_part_that_the_student_has_no_other_picture_of_is_a_leak_too(tiny_run:
     fewer = replace(student, groups=groups).only([row for row in range(len(student)) if row != 8])
     split = np.full(len(fewer), "train", "<U5")
     split[7] = "test"
-    with pytest.raises(BadInput, match="or on parts, of the student's test split"):
+    with pytest.raises(BadInput, match="or on parts, of this training's test split"):
         open_teachers([tiny_run.dir], fewer, split)
 
 
@@ -139,7 +139,7 @@ def test_a_manifest_that_was_named_is_read_for_the_teachers_images(
     record = msgspec.structs.replace(tiny_run.record, data=str(tmp_path / "named" / "night.csv"))
     write_record(tiny_run.dir, record)
     unfair = np.where(_splits(student) == "train", "test", "train")
-    with pytest.raises(BadInput, match="student's test split"):
+    with pytest.raises(BadInput, match="this training's test split"):
         open_teachers([tiny_run.dir], student, unfair)
 
 
@@ -162,7 +162,7 @@ def test_a_copy_of_the_images_under_other_names_is_found(tiny_run: Run, student:
     fair = _splits(student)
     assert open_teachers([tiny_run.dir], copy, fair)[0].notes == []
     unfair = np.where(fair == "train", "test", "train")
-    with pytest.raises(BadInput, match=r"student's test split, first copy-0\.png"):
+    with pytest.raises(BadInput, match=r"this training's test split, first copy-0\.png"):
         open_teachers([tiny_run.dir], copy, unfair)
 
 

@@ -23,7 +23,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """A PNG as a data URI, and what it shows."""
+    """A picture as a data URI, "" where it cannot be shown, and the lines under it."""
 
     uri: str
     caption: str
@@ -66,7 +66,7 @@ def render(title: str, subtitle: str, sections: list[Section]) -> str:
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
-    text = (files("toolkit.report") / "templates" / "page.html.j2").read_text(encoding="utf-8")
+    text = (files("toolkit") / "templates" / "page.html.j2").read_text(encoding="utf-8")
     return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         text
     )
