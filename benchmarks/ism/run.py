@@ -77,6 +77,8 @@ def report(out: Path) -> str:
     """results.md."""
     rates = {arm: best_rate(out, arm) for arm in ARMS}
     done = [seed for seed in SEEDS if all((where(out, arm, rates[arm], seed) / "model.keras").exists() for arm in ARMS)]
+    if not done:
+        raise SystemExit(f"{out}: no seed is trained by both recipes yet; begin with: {Path(__file__).name} train")
     runs = {(arm, seed): open_run(where(out, arm, rates[arm], seed)) for arm in ARMS for seed in done}
     lines = [*_preamble(runs["auto", done[0]], rates), *_rates_section(out)]
     lines += [

@@ -92,6 +92,8 @@ def where(out: Path, name: str, seed: int, fold: int) -> Path:
 def report(out: Path) -> str:
     """results.md."""
     done = [seed for seed in SEEDS if all(_is_done(where(out, "default", seed, fold)) for fold in range(FOLDS))]
+    if not done:
+        raise SystemExit(f"{out}: no seed has all its folds yet; begin with: {Path(__file__).name} train")
     runs = {
         (name, seed): [open_run(where(out, name, seed, fold)) for fold in range(FOLDS)]
         for seed in done
