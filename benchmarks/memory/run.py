@@ -31,6 +31,7 @@ from toolkit.framework import package_versions
 HERE = Path(__file__).parent
 CLASSES = {"good": 90, "pit": 120, "stain": 150}
 SIDE, SEED = 32, 0
+AIM_MIB = 3 * 1024
 TRAIN = """
 import sys
 from toolkit.cli import cli
@@ -135,6 +136,8 @@ def report(rows: list[Row]) -> str:
             f"{last.images / first.images:.0f} times the images take {last.peak_mib / first.peak_mib:.2f} times the "
             f"memory: {each:.2f} KiB an image (path, label, group, digests), where its pixels are 3 KiB."
         )
+    most = max(row.peak_mib for row in rows)
+    lines += ["", f"Aim: at most {AIM_MIB:,} MiB: {'met' if most <= AIM_MIB else 'missed'} ({most:,.0f})."]
     return "\n".join(lines) + "\n"
 
 

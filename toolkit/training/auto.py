@@ -18,7 +18,7 @@ from toolkit.training.recipe import Recipe
 
 LEVEL = 1.5  # largest to smallest class, up to which classes count as alike
 STRONG = 10.0  # and from which equal classes would cost the largest one much
-TAUS = {"balanced": 0.25, "natural": 0.5}  # from the shares of the images (0) to equal classes (1)
+TAU = 0.4  # on the way from the shares of the images (0) to equal classes (1)
 REPEATS = 80  # times that an image of the rarest class can be shown before it is known by heart
 DECAY = 0.998  # of the average over weights
 STEPS = 1000  # from which on such an average is over a small part of the training
@@ -81,7 +81,7 @@ def choose(facts: Facts) -> Choice:
     >>> choose(Facts(images=900, groups=900, counts=[300, 300, 300], size_px=96, pretrained=True)).overrides
     {'loss': 'cross-entropy'}
     >>> choose(Facts(images=930, groups=310, counts=[900, 30], size_px=96, pretrained=False, epochs=4)).overrides
-    {'loss': 'logit-adjusted', 'adjust_tau': 0.25, 'sampling': 'balanced'}
+    {'loss': 'logit-adjusted', 'adjust_tau': 0.4, 'sampling': 'balanced'}
     """
     overrides, reasons = _against_imbalance(facts)
     if not facts.pretrained and facts.steps >= STEPS:
@@ -112,9 +112,8 @@ def _against_imbalance(facts: Facts) -> tuple[dict[str, Any], list[str]]:
         "balanced": f"{shown}: classes are shown alike often, so that rare ones are learnt as soon as the others",
         "natural": f"{shown}: they would be learnt by heart, so images are shown as they come",
     }
-    tau = TAUS[sampling]
-    return {"loss": "logit-adjusted", "adjust_tau": tau, "sampling": sampling}, [
+    return {"loss": "logit-adjusted", "adjust_tau": TAU, "sampling": sampling}, [
         meaning[sampling],
-        f"logits are adjusted with tau {tau:g}, between the shares of the images and equal classes, which would cost "
+        f"logits are adjusted with tau {TAU:g}, between the shares of the images and equal classes, which would cost "
         "the largest class more images than the rare ones gain",
     ]

@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.data.images import Dataset
 from toolkit.models.architecture import Architecture
-from toolkit.training.auto import DECAY, REPEATS, STEPS, TAUS, Facts, choose, facts_of
+from toolkit.training.auto import DECAY, REPEATS, STEPS, TAU, Facts, choose, facts_of
 from toolkit.training.recipe import make_recipe
 
 
@@ -34,14 +34,14 @@ def _facts(counts: list[int], **changes: Any) -> Facts:
 def test_the_ratio_of_the_classes_decides(counts: list[int], task: str, loss: str, sampling: str | None) -> None:
     overrides = choose(_facts(counts, task=task)).overrides
     assert overrides["loss"] == loss and overrides.get("sampling") == sampling
-    assert overrides.get("adjust_tau") == (TAUS["balanced"] if loss == "logit-adjusted" else None)
+    assert overrides.get("adjust_tau") == (TAU if loss == "logit-adjusted" else None)
 
 
 def test_rare_images_are_not_shown_until_they_are_known_by_heart() -> None:
     counts, epochs = [900, 30], int(REPEATS * 2 * 30 / 930)
     few, many = (choose(_facts(counts, epochs=number)) for number in (epochs, epochs + 1))
     assert few.overrides["sampling"] == "balanced" and many.overrides["sampling"] == "natural"
-    assert many.overrides["adjust_tau"] == TAUS["natural"] > TAUS["balanced"]
+    assert many.overrides["adjust_tau"] == few.overrides["adjust_tau"] == TAU
     assert "by heart" in many.reasons[0] and f"shown {(epochs + 1) * 930 / 60:.0f} times" in many.reasons[0]
 
 
