@@ -37,12 +37,12 @@ from toolkit.training.trainer import train
 
 HERE = Path(__file__).parent
 STUDENTS = {
-    "v2-0.35": Architecture(family="mobilenet-v2", alpha=0.35, size=128),
-    "v3-small": Architecture(family="mobilenet-v3-small", alpha=1.0, size=128),
+    "v2-0.35": Architecture(family="mobilenet-v2", alpha=0.35, size=96),
+    "v3-small": Architecture(family="mobilenet-v3-small", alpha=1.0, size=96),
 }
 ARMS = ("alone", "taught")
 RATES = (1e-3, 3e-3, 6e-3)
-EPOCHS, VIEWS = 40, 20
+EPOCHS, VIEWS = 16, 8
 TEACHING = {"temperature": 4.0, "weight": 0.9, "feature_weight": 0.0}
 FOLDS, SEEDS = range(5), (0, 1, 2)
 AIM = 1.0  # points of macro-F1, on average

@@ -7,7 +7,7 @@ python benchmarks/ism/run.py table [--write]               scored on the test im
 
 Both arms have the same network, images, steps and epochs; `plain` is cross entropy on the images as they come, `auto`
 what toolkit.training.auto chooses. What is there already is not done again: a call that was interrupted
-goes on. Until results.md lies beside this file, nothing of it is measured.
+goes on.
 """
 
 from __future__ import annotations

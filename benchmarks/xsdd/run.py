@@ -51,13 +51,15 @@ def recipe(name: str, weights: Path, seed: int) -> Recipe:
 
 
 def fold_split(dataset: Dataset, fold: int, seed: int) -> NDArray[np.str_]:
-    """Fold `fold` is "test", one seventh of the others "val", the rest "train"; no group is on two sides. The
-    manifest's own split takes no part."""
+    """Fold `fold` is "test", one seventh of the others that has every class "val", the rest "train"; no group is on two
+    sides. The manifest's own split takes no part."""
     out = np.full(len(dataset), "train", dtype="<U5")
     side = folds(dataset.labels, dataset.groups, FOLDS, seed)
     rest = np.flatnonzero(side != fold)
     inner = folds(dataset.labels[rest], dataset.groups[rest], INNER_FOLDS, seed)
-    out[side == fold], out[rest[inner == 0]] = "test", "val"
+    classes = len(np.unique(dataset.labels[rest]))
+    val = next(part for part in range(INNER_FOLDS) if len(np.unique(dataset.labels[rest[inner == part]])) == classes)
+    out[side == fold], out[rest[inner == val]] = "test", "val"
     return out
 
 
@@ -143,7 +145,7 @@ def _seeds_section(parts: dict[tuple[str, int], list[Fold]], runs: dict[tuple[st
     for (name, seed), each in parts.items():
         all_ = pool(each)
         kept = ", ".join(str(kept_epoch(run)) for run in runs[name, seed])
-        lines.append(f"| {name} | {seed} | {_scores(all_, seed)} | {100 * all_.ece:.2f} | {kept} |")
+        lines.append(f"| {name} | {seed} | {scores(all_, seed)} | {100 * all_.ece:.2f} | {kept} |")
         scores.setdefault(name, []).append(100 * all_.macro_f1)
     for name, values in scores.items():
         lines.append(f"| {name} | mean of {len(values)} | | | {np.mean(values):.2f} | | |")
@@ -196,13 +198,13 @@ def _artifact_row(name: str, runs: list[Run]) -> str:
     keras, own = (pool([answered(run, each) for run in runs]) for each in ("keras", name))
     change, limit = gain(keras, own, 0), LIMITS[name.rpartition("-")[2]]
     value, low, high = (100 * each for each in (change.value, change.low, change.high))
-    cells = [name, str(len(runs)), _scores(own, 0), f"{value:+.2f} ({low:+.2f} to {high:+.2f})"]
+    cells = [name, str(len(runs)), scores(own, 0), f"{value:+.2f} ({low:+.2f} to {high:+.2f})"]
     cells += [f"{100 * np.mean(own.said == keras.said):.2f}", f"{100 * own.ece:.2f}"]
     verdicts = f"-{limit:g}: {_verdict(value >= -limit)}; {_verdict(100 * own.ece < ECE_AIM)}"
     return f"| {' | '.join([*cells, verdicts])} |"
 
 
-def _scores(pooled: Pooled, seed: int) -> str:
+def scores(pooled: Pooled, seed: int) -> str:
     accuracy, score = pooled.intervals(seed)
     right = 100 * float(np.mean(pooled.said == pooled.labels))
     return (

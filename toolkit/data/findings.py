@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit.data.images import Dataset
 from toolkit.data.poisoning import Mark, Outlier, Shift
 from toolkit.data.shortcuts import Shortcut
-from toolkit.data.suspects import Doubt
+from toolkit.data.suspects import LabelDoubts
 
 Severity = Literal["problem", "warning", "note"]
 FEW_GROUPS = 10
@@ -151,7 +151,7 @@ def shortcuts(dataset: Dataset, found: list[Shortcut]) -> list[Finding]:
     ]
 
 
-def suspects(doubt: Doubt) -> list[Finding]:
+def suspects(doubt: LabelDoubts) -> list[Finding]:
     """One warning for all labels that confident learning counts as wrong."""
     sure = [each for each in doubt.suspects if each.confident]
     if not sure:

@@ -24,7 +24,7 @@ from toolkit.data.looks import Looks, look
 from toolkit.data.poisoning import components, find_marks, find_outliers, find_shifts
 from toolkit.data.shortcuts import Shortcut, find_shortcuts
 from toolkit.data.split_file import choose_split, split_path
-from toolkit.data.suspects import Doubt, find_suspects
+from toolkit.data.suspects import LabelDoubts, find_suspects
 
 Depth = Literal["quick", "full"]
 Watch = Callable[[str], Progress | None]  # the progress of a step that is named
@@ -61,7 +61,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     rarest: Rarest | None = None
     findings: list[Finding] = []
     shortcuts: list[Shortcut] = []
-    doubt: Doubt = Doubt()
+    doubt: LabelDoubts = LabelDoubts()
 
     def of(self, severity: str) -> list[Finding]:
         """The findings of one severity."""
@@ -100,7 +100,9 @@ def survey(
     stated = sides[rows] if dataset.splits is not None or split_path(dataset).exists() else None
     findings += _copies(readable, looks, stated, watch)
     findings += [*mixed_groups(readable), *few_groups(readable)] if len(readable) else []
-    found, doubt = _statistics(readable, looks, seed, watch, backbone, findings) if len(readable) else ([], Doubt())
+    found, doubt = (
+        _statistics(readable, looks, seed, watch, backbone, findings) if len(readable) else ([], LabelDoubts())
+    )
     problems = [each.sentence for each in findings if each.severity == "problem"]
     per_group = np.unique(dataset.groups, return_counts=True)[1]
     counts = dataset.counts()
@@ -178,12 +180,12 @@ def _statistics(
     watch: Watch,
     backbone: Backbone | None,
     findings: list[Finding],
-) -> tuple[list[Shortcut], Doubt]:
+) -> tuple[list[Shortcut], LabelDoubts]:
     """Shortcuts and doubts; what is worth a sentence is added to the findings."""
     found = find_shortcuts(looks, dataset.columns, dataset.labels, dataset.groups, dataset.names, seed=seed)
     findings += shortcut_findings(dataset, found)
     if looks.features is None:
-        return found, Doubt(skipped="left out by --quick")
+        return found, LabelDoubts(skipped="left out by --quick")
     views = [looks.features, *([backbone(dataset, watch("backbone"))] if backbone else [])]
     doubt, scores = find_suspects(
         views,

@@ -48,7 +48,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     row: int
 
 
-class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+class LabelDoubts(msgspec.Struct, frozen=True, kw_only=True):
     """All doubts of a data set: `judged` images, the share of wrong labels that is estimated, how often the classifier
     agrees with the labels (balanced over classes), the first 15 % by rank. `skipped` says why nothing was judged."""
 
@@ -101,7 +101,7 @@ def find_suspects(
     members: NDArray[np.bool_] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> tuple[Doubt, NDArray[np.float64]]:
+) -> tuple[LabelDoubts, NDArray[np.float64]]:
     """The doubts, and the score of each image: (n,), NaN where it was not judged.
 
     Args:
@@ -111,7 +111,7 @@ def find_suspects(
     able = [label for label in range(len(names)) if len(np.unique(groups[labels == label])) >= 2]
     rows = np.flatnonzero(np.isin(labels, able))
     if len(able) < 2 or len(rows) < 20:
-        return Doubt(skipped="it takes two classes of two groups each, and 20 images"), scores
+        return LabelDoubts(skipped="it takes two classes of two groups each, and 20 images"), scores
     given = np.searchsorted(able, labels[rows])
     probabilities = out_of_fold([view[rows] for view in views], given, groups[rows], seed=seed, progress=progress)
     if members is not None:
@@ -137,7 +137,9 @@ def find_suspects(
     right = probabilities.argmax(axis=1) == given
     agreement = float(np.mean([right[given == label].mean() for label in range(len(able))]))
     return (
-        Doubt(judged=len(rows), estimated_errors=int(wrong.sum()), agreement=round(agreement, 4), suspects=suspects),
+        LabelDoubts(
+            judged=len(rows), estimated_errors=int(wrong.sum()), agreement=round(agreement, 4), suspects=suspects
+        ),
         scores,
     )
 
@@ -168,7 +170,7 @@ def _models(seed: int) -> list[tuple[Any, bool]]:
     linear = require("sklearn.linear_model", extra="toolkit")
     trees = require("sklearn.ensemble", extra="toolkit")
     return [
-        (linear.LogisticRegression(C=0.002, max_iter=200, tol=1e-2), True),
+        (linear.LogisticRegression(C=0.02, max_iter=200, tol=1e-2), True),
         (
             trees.ExtraTreesClassifier(
                 _TREES, min_samples_leaf=2, max_features="sqrt", random_state=seed, n_jobs=os.cpu_count()

@@ -23,7 +23,7 @@ PASSES, BATCH = 30, 64
 Progress = Callable[[int, int], None]
 
 
-class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+class Doubting(msgspec.Struct, frozen=True, kw_only=True):
     """One way to doubt answers, and how well it ranks the errors of those answers. `gain` is its AURC below that of
     plain confidence in the same images, with its 95 % interval over groups (paired); over 0 is better."""
 
@@ -42,7 +42,7 @@ class Uncertainty(msgspec.Struct, frozen=True, kw_only=True):
     artifact: str
     images: int
     groups: int
-    doubts: list[Doubt]
+    doubts: list[Doubting]
     notes: list[str]
     provenance: Literal["measured"] = "measured"
 
@@ -160,13 +160,13 @@ def _judge(
     plain_doubt: NDArray[np.float64],
     plain: Probabilities,
     answers: Answers,
-) -> Doubt:
+) -> Doubting:
     wrong = probabilities.argmax(axis=1) != answers.labels
     curve = measure_risk(wrong, doubt, answers.groups, rng=np.random.default_rng(0))
     plain_wrong = plain.argmax(axis=1) != answers.labels
     gains = gain_draws(plain_wrong, plain_doubt, wrong, doubt, answers.groups)
     low, high = np.quantile(gains[1:], [0.025, 0.975])
-    return Doubt(
+    return Doubting(
         name=name,
         accuracy=float(np.mean(~wrong)),
         curve=curve,

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -183,8 +183,13 @@ def ask_keras(run: Run, features: bool) -> Ask:
             raise BadInput(f"{run.dir}: has no layer 'pooled' to take features from; teach with logits alone")
         outputs.append(model.get_layer("pooled").output)
     whole = load_keras().Model(model.inputs[0], outputs)
+
+    def answers(images: Any) -> list[Any]:
+        every = tf.nest.flatten(whole(images, training=False))  # Keras takes one output out of its list
+        return [tf.reshape(each, (tf.shape(images)[0], -1)) for each in every]
+
     answer = tf.function(
-        lambda images: [tf.reshape(each, (tf.shape(images)[0], -1)) for each in whole(images, training=False)],
+        answers,
         input_signature=[tf.TensorSpec((None, *model.input_shape[1:]))],
         autograph=False,
     )

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from toolkit.cli import cli
 from toolkit.runs import open_run
+from toolkit.training.lessons import ask_keras
 
 pytestmark = pytest.mark.slow
 TINY = ["--width", "0.1", "--size", "32", "--batch", "16", "--split-seed", "0", "--seed", "0"]
@@ -54,6 +55,23 @@ def test_a_warm_cache_gives_the_same_student_without_asking_the_teacher(
     assert not all(np.array_equal(one, two) for one, two in zip(cold, alone, strict=True)), "the teacher moved it"
     record = open_run(folder / "cold").record.recipe
     assert record["distil"]["feature_weight"] == 0.5 and record["views"] == 2
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_a_teacher_answers_what_its_model_does(folder: Path, features: bool) -> None:
+    run = open_run(folder / "teacher")
+    model = run.model()
+    images = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype(np.float32)
+    logits, *more = ask_keras(run, features)(images)
+    assert logits == pytest.approx(np.asarray(model(images, training=False)), abs=1e-4)
+    assert [each.shape for each in more] == ([(3, model.get_layer("pooled").output.shape[-1])] if features else [])
+
+
+def test_the_default_teaches_with_logits_alone(folder: Path) -> None:
+    given = ["--teacher", str(folder / "teacher"), "--epochs", "1", *TINY]
+    _run("distill", str(folder / "data"), "--out", str(folder / "plain"), *given)
+    assert {path.name for path in (folder / "teaching").rglob("view-*")} == {"view-0.logits"}
+    assert open_run(folder / "plain").record.recipe["distil"]["feature_weight"] == 0
 
 
 def test_a_teacher_under_another_split_is_refused_before_anything_is_written(folder: Path) -> None:
