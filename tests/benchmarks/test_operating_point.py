@@ -36,6 +36,10 @@ def test_a_row_is_missed_when_the_bound_lies_under_the_truth_too_often(run):
     assert run.line("x", outcomes(0.08)).endswith("| met |")
     assert run.line("x", outcomes(0.04)).endswith("| missed |")
     assert run.line("x", outcomes(0.12)).endswith("| missed |"), "over twice the truth"
+    few = [each._replace(groups=100) for each in outcomes(0.12)]
+    assert run.line("x", few).endswith("| missed: few parts* |"), "five escape: no honest bound is tighter"
+    covered_not = [each._replace(groups=100) for each in outcomes(0.04)]
+    assert run.line("x", covered_not).endswith("| missed |"), "few parts excuse no bound that does not hold"
 
 
 def test_a_resampling_of_few_parts_is_judged_by_the_products_own_code(run):
