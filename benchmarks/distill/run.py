@@ -5,13 +5,13 @@ python benchmarks/distill/run.py train [--student S] [--fold K] [--seed S]   tea
 python benchmarks/distill/run.py table [--write]                         pooled figures; with --write also results.md
 
 The teacher is the fold's own V2 1.0 of benchmarks/xsdd, the students start from scratch; both arms take the same steps,
-each at its own best learning rate. Runs and teachers' answers are kept: a call that was interrupted goes on. Until
-results.md lies beside this file, nothing of it is measured.
+each at its own best learning rate. Runs and teachers' answers are kept: a call that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.util
 import os
 import platform
@@ -108,6 +108,7 @@ def report(out: Path, runs: Path) -> str:
     first = open_run(where(out, next(iter(STUDENTS)), "taught", best_rate(out, next(iter(STUDENTS)), "taught"), 0, 0))
     lines = [*_preamble(first), "| student | rates | seeds | folds | teacher | alone | taught | gain (95 %) | aim |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    costs = []
     for student in STUDENTS:
         rates = {arm: best_rate(out, student, arm) for arm in ARMS}
         done = [
@@ -135,7 +136,24 @@ def report(out: Path, runs: Path) -> str:
             f"{AIM:+g}: {'met' if 100 * found.value >= AIM else 'missed'}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+        costs.append(f"- {student}: {_cost(out, student, rates, done)}")
+    lines += ["", f"What an epoch costs once the answers to all {VIEWS} views are kept, medians:", "", *costs]
     return "\n".join(lines) + "\n"
+
+
+def _cost(out: Path, student: str, rates: dict[str, float], done: list[tuple[int, int]]) -> str:
+    """Seconds of the epochs after the last new view, of both arms; each fold's pair was trained close in time."""
+    taken = {
+        arm: [
+            float(row["seconds"])
+            for seed, fold in done
+            for row in list(csv.DictReader((where(out, student, arm, rates[arm], fold, seed) / "history.csv").open()))
+            if int(row["epoch"]) > VIEWS
+        ]
+        for arm in ARMS
+    }
+    alone, taught = (float(np.median(taken[arm])) for arm in ARMS)
+    return f"alone {alone:.1f} s, taught {taught:.1f} s, {taught / alone:.2f} times"
 
 
 def _answered(folder: Path):  # type: ignore[no-untyped-def]
@@ -149,7 +167,8 @@ def _preamble(run: Run) -> list[str]:
         "",
         f"Machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, shared with other "
         f"work; {packages}. Date: {time.strftime('%Y-%m-%d')}.",
-        f"Students from scratch, {EPOCHS} epochs of {VIEWS} views, batch {run.record.recipe['batch']}; teaching "
+        f"Students @{run.record.recipe['size']} from scratch, teacher V2 1.0 @128; {EPOCHS} epochs of {VIEWS} views, "
+        f"batch {run.record.recipe['batch']}; teaching "
         f"{', '.join(f'{name} {value:g}' for name, value in TEACHING.items())}. Data: sha256 "
         f"{run.record.data_sha256[:16]}.",
         "",
