@@ -62,6 +62,11 @@ def _print(table: Ablation) -> None:
     print_tables(shown)
     if not table.same_data:
         click.echo("the runs were not made of the same images; gains are taken on those that they have in common")
+    elif not table.same_split:
+        click.echo(
+            f"the runs were split differently: each one's own figures are of its own {table.split} images; gains are "
+            "taken on those that they have in common"
+        )
     for row in table.rows:
         if row.why_not:
             click.echo(f"{row.run}: no gain: {row.why_not}")

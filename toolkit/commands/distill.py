@@ -17,7 +17,7 @@ def distill(context: click.Context, /, **given: Any) -> None:
     """Train a small student on the images in folder DATA, taught by one or several trained runs.
 
     The student's options are those of `lineside train`. Teachers answer to the very variations of the images that the
-    student sees; their answers are kept on disk, so that a further student, learning rate or seed of the weights costs
+    student sees; their answers are kept on disk, so that a further student or learning rate under the same --seed costs
     its own steps only. A teacher of other classes is refused, and one that was taught on images, or parts, that the
     student is judged on: give both the same --split-seed.
 

@@ -65,6 +65,7 @@ def robustness(
     chosen = list(names) or [artifact.name for artifact in open_artifacts(run)]
     which = kinds.split(",") if kinds else list(KINDS)
     strengths, steps = _numbers(levels, "--levels"), _numbers(severities, "--severities")
+    doubts = [_doubt(run, name, members, dropout, seed, threads) for name in chosen]  # first: it may be refused
     corrupted = []
     for name in chosen:
         with progress_bar(f"{name}: corrupted pictures") as bar:
@@ -72,7 +73,6 @@ def robustness(
                 run, name, kinds=which, severities=steps, seed=seed, threads=threads, progress=bar
             )
         corrupted.append((result, save_robustness(run, result)))
-    doubts = [_doubt(run, name, members, dropout, seed, threads) for name in chosen]
     attacked = _attack(run, chosen, strengths, seed, threads) if attacks else None
     if as_json:
         print_json({"corruptions": [result for result, _ in corrupted], "doubt": doubts, "attacks": attacked})

@@ -82,6 +82,8 @@ def train(
         sides, by = choose_split(dataset, seed, path=split_file, fold=fold, progress=progress)
     if split_seed is not None and by not in (f"by seed {split_seed}", "by the manifest"):
         raise BadInput(f"{data}: the images are split {by}, and --split-seed would draw another; leave it out")
+    if split_seed is not None and by == "by the manifest":
+        click.echo(f"{data}: the images are split by the manifest; --split-seed plays no part", err=True)
     reasons: list[str] = []
     if recipe == AUTO:
         chosen, reasons = _chosen_by_the_data(dataset, sides, wanted)

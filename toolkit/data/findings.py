@@ -160,12 +160,18 @@ def suspects(doubt: LabelDoubts) -> list[Finding]:
         Finding(
             severity="warning",
             kind="label",
-            sentence=f"{_number(doubt.estimated_errors, 'label')} of {doubt.judged} may be wrong, first "
-            f"{sure[0].file}: given {sure[0].given!r}, looks like {sure[0].likely!r}",
+            sentence=f"{_number(doubt.estimated_errors, 'label')} of {doubt.judged} may be wrong{_listed(doubt)}, "
+            f"first {sure[0].file}: given {sure[0].given!r}, looks like {sure[0].likely!r}",
             count=doubt.estimated_errors,
             files=[each.file for each in sure[:_SHOWN]],
         )
     ]
+
+
+def _listed(doubt: LabelDoubts) -> str:
+    """How many of them the page has, where it has not all."""
+    sure = sum(each.confident for each in doubt.suspects)
+    return f" ({sure} are among the {len(doubt.suspects)} listed)" if sure < doubt.estimated_errors else ""
 
 
 def outliers(found: Sequence[Outlier]) -> list[Finding]:

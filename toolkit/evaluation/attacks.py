@@ -24,6 +24,7 @@ Attack = Literal["fgsm", "pgd"]
 STEPS, BATCH = 10, 32
 LEVELS = (1, 2, 4, 8)
 Progress = Callable[[int, int], None]
+Climb = Callable[..., tuple[Any, Any]]
 
 
 class Attacked(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,7 @@ def measure_attacks(
     images = load(dataset, run.record.input, rows)
     labels, groups = np.asarray(dataset.labels, np.int64)[rows], np.asarray(dataset.groups)[rows]
     model = run.model()
+    climb = climbing(model, run.record.input)
     attacks: tuple[Attack, ...] = ("fgsm", "pgd")
     plans = [(attacks[0], 0), *((attack, level) for attack in attacks for level in levels)]
     results = []
@@ -81,7 +83,7 @@ def measure_attacks(
         changed = images
         if level:
             count = 1 if attack == "fgsm" else steps
-            changed = find_changes(model, images, labels, run.record.input, level, steps=count, rng=rng)
+            changed = find_changes(climb, images, labels, level, steps=count, rng=rng)
         answers = {KERAS: _predict(model, changed, run.record.input)}
         answers |= {name: _ask(run, name, changed, threads) for name in names}
         right = {name: logits.argmax(axis=1) == labels for name, logits in answers.items()}
@@ -104,11 +106,25 @@ def measure_attacks(
     )
 
 
+def climbing(model: Any, spec: InputSpec) -> Climb:
+    """The compiled gradient of a model's cross-entropy by its fitted images, and what the model says."""
+    import tensorflow as tf
+
+    def slope(values: Any, truth: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            logits = model(values * spec.scale + spec.offset, training=False)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=truth, logits=logits)
+        return tape.gradient(loss, values), tf.argmax(logits, axis=1)
+
+    pixels = tf.TensorSpec((None, spec.height, spec.width, spec.channels), tf.float32)
+    return tf.function(slope, input_signature=[pixels, tf.TensorSpec((None,), tf.int64)])  # type: ignore[no-any-return]
+
+
 def find_changes(
-    model: Any,
+    climb: Climb,
     images: NDArray[np.uint8],
     labels: NDArray[np.integer],
-    spec: InputSpec,
     level: int,
     *,
     steps: int,
@@ -121,6 +137,7 @@ def find_changes(
     delivers; images that are answered wrongly as they are, are left as they are.
 
     Args:
+        climb: of the model, by `climbing`.
         images: (n, h, w, channels) uint8, fitted.
         labels: (n,) true classes.
         level: of 255.
@@ -130,14 +147,6 @@ def find_changes(
     """
     import tensorflow as tf
 
-    def slope(values: Any, truth: Any) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            logits = model(values * spec.scale + spec.offset, training=False)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=truth, logits=logits)
-        return tape.gradient(loss, values), tf.argmax(logits, axis=1)
-
-    climb = tf.function(slope, reduce_retracing=True)
     out = images.copy()
     for at in range(0, len(images), BATCH):
         plain = images[at : at + BATCH].astype(np.float32)

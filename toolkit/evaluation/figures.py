@@ -19,7 +19,6 @@ from toolkit.evaluation.intervals import (
     mean_recall,
     share_interval,
 )
-from toolkit.evaluation.metrics import softmax
 from toolkit.evaluation.ranking import average_precision, average_precision_draws, top_rows
 
 Task = Literal["classes", "labels", "hierarchy"]
@@ -92,9 +91,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
         return scores
 
     def called_defect(self) -> Bools:
-        """(n,): level 1. For task "hierarchy" the likelier role, otherwise the role of the top class."""
-        if self.task == "hierarchy":
-            return np.asarray(softmax(self.logits)[:, ~self.good()].sum(axis=1) > 0.5)
+        """(n,): the role of the top class, which is what a device says."""
         return np.asarray(~self.good()[self.logits.argmax(axis=1)])
 
 

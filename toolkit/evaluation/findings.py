@@ -12,6 +12,7 @@ import numpy as np
 from device_agent.contract.files import write_whole
 from toolkit.evaluation.annotators import Ceiling, measure_ceiling, read_annotations
 from toolkit.evaluation.answers import Answers, Progress, answers_of
+from toolkit.evaluation.columns import slices_of
 from toolkit.evaluation.curves import plot_confusion, plot_precision_recall
 from toolkit.evaluation.elsewhere import Elsewhere, evaluate_elsewhere
 from toolkit.evaluation.failures import FailureCheck, check_failures, keep_failures
@@ -21,7 +22,7 @@ from toolkit.evaluation.gallery import Mistake, find_mistakes, write_gallery
 from toolkit.evaluation.gates import Gate, GateResult, On, judge_gates
 from toolkit.evaluation.human_review import HumanReview, ReviewTable, compare_ways, share_of_defects
 from toolkit.evaluation.latency import UnderLimit
-from toolkit.evaluation.scores import Evaluation, Split, evaluate_artifact, judge
+from toolkit.evaluation.scores import Evaluation, Split, ensure_evaluation, evaluate_artifact, judge
 from toolkit.evaluation.simple_rule import SimpleRule, against_simple_rule
 from toolkit.evaluation.slices import SliceReport, report_slices
 from toolkit.runs import Run
@@ -87,6 +88,8 @@ def find(
     Raises:
         NotFound, BadInput, ParityFailed: the first question that cannot be answered says why.
     """
+    if split == "test":
+        _rehearse(run, name, questions, threads)
     answers = answers_of(run, name, split, threads=threads, progress=progress)
     evaluation = evaluate_artifact(run, name, split=split, threads=threads, answers=answers)
     judged = judge(run, answers, evaluation.temperature, elsewhere=split == "val")
@@ -106,6 +109,16 @@ def find(
         text = msgspec.json.format(msgspec.json.encode(found, order="sorted"), indent=2)
         write_whole(folder / f"{name}{suffix}.findings.json", text + b"\n")
     return found
+
+
+def _rehearse(run: Run, name: str, questions: Questions, threads: int) -> None:
+    """Refuse a column or figure that there is not while nothing but the validation images has been looked at: each look
+    at the test images is counted."""
+    evaluation = ensure_evaluation(run, name, threads=threads)
+    answers = answers_of(run, name, "val", threads=threads)
+    for column in [*questions.slices, *questions.protected]:
+        slices_of(answers, evaluation.labels, column)
+    judge_gates(name, evaluation.figures, questions.gates, on=questions.gate_on)
 
 
 def _answer(

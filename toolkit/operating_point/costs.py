@@ -37,16 +37,16 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_prevalence(texts: tuple[str, ...]) -> dict[str, float]:
-    """Shares of classes on the line from "class=share" texts, each share 0 to 1.
+    """Shares of classes on the line from "class=share" texts, one or several with commas, each share 0 to 1.
 
-    >>> read_prevalence(("good=0.99", "crack=0.002"))
-    {'good': 0.99, 'crack': 0.002}
+    >>> read_prevalence(("good=0.99,crack=0.002", "pit=0.001"))
+    {'good': 0.99, 'crack': 0.002, 'pit': 0.001}
 
     Raises:
         BadInput: a text of another form, or a class twice.
     """
     stated: dict[str, float] = {}
-    for text in texts:
+    for text in ",".join(texts).split(",") if texts else []:
         name, _, value = text.rpartition("=")
         try:
             share = float(value)

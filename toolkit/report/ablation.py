@@ -34,12 +34,13 @@ class AblationRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     """Runs in the order in which they were given. `fields` are those of the recipe in which they differ, `same_data`
-    whether all were made of the same images, classes and groups."""
+    whether all were made of the same images, classes and groups, `same_split` whether all were split alike."""
 
     artifact: str
     split: Split
     fields: list[str]
     same_data: bool
+    same_split: bool
     rows: list[AblationRow]
 
 
@@ -64,7 +65,8 @@ def ablate(
             progress(f"{run.dir}: {artifact}, {split} images ...")
         rows.append(_row(runs[0], run, fields, artifact, split))
     same = len({run.record.data_sha256 for run in runs}) == 1
-    return Ablation(artifact=artifact, split=split, fields=fields, same_data=same, rows=rows)
+    alike = len({run.record.split_sha256 for run in runs}) == 1
+    return Ablation(artifact=artifact, split=split, fields=fields, same_data=same, same_split=alike, rows=rows)
 
 
 def varying(recipes: Sequence[dict[str, Any]]) -> list[str]:
@@ -93,11 +95,15 @@ def _row(first: Run, run: Run, fields: list[str], artifact: str, split: Split) -
 def plain(value: Any) -> str:
     """A value of a recipe as a cell of a table.
 
-    >>> plain(None), plain("adamw"), plain(0.0001)
-    ('-', 'adamw', '0.0001')
+    >>> plain(None), plain(0.00030000000000000003), plain({"teachers": ["ab", "cd"], "temperature": 4.0})
+    ('-', '0.0003', 'teachers 2, temperature 4')
     """
     if value is None:
         return "-"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {len(one) if isinstance(one, list) else plain(one)}" for name, one in value.items())
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.evaluation.figures import Role, Task
 from toolkit.evaluation.metrics import balanced_loss, macro_f1
 
 Logits = NDArray[np.floating]
@@ -31,8 +32,8 @@ class Figures(NamedTuple):
 class Judge(NamedTuple):
     """A task ("classes", "labels" or "hierarchy") over classes with these roles ("good" or "defect")."""
 
-    task: str
-    roles: Sequence[str]
+    task: Task
+    roles: Sequence[Role]
 
     @property
     def defects(self) -> Marks:
@@ -45,25 +46,12 @@ class Judge(NamedTuple):
             return np.where(self.defects, marks, False).astype(np.float32)
         return np.asarray(np.eye(len(self.roles), dtype=np.float32)[labels])
 
-    def decide(self, logits: Logits) -> NDArray[np.int64]:
-        """The class of each image: (n,). A hierarchy decides good or defect first, by the log-sum-exp of each role's
-        logits, and then the class within the role; several labels are the strongest mark, or good without any.
-
-        >>> scores = np.array([[1.0, 0.9, 0.9]])
-        >>> [int(Judge(task, ["good", "defect", "defect"]).decide(scores)[0]) for task in ("classes", "hierarchy")]
-        [0, 1]
-        """
-        if self.task != "hierarchy":
-            return np.asarray(logits.argmax(axis=1))
-        bad = _level(logits, self.defects) > _level(logits, ~self.defects)
-        return np.asarray(np.where(bad[:, None] == self.defects, logits, -np.inf).argmax(axis=1))
-
     def figures(self, logits: Logits, labels: NDArray[np.integer], marks: Marks | None) -> Figures:
         """What logits (n, classes) are worth for images of these labels (n,) and marks (n, classes)."""
         if self.task == "labels" and marks is not None:
             return self._of_marks(logits.astype(np.float64), marks)
         logits = logits.astype(np.float64)
-        said = self.decide(logits)
+        said = np.asarray(logits.argmax(axis=1))
         losses = [balanced_loss(logits / temperature, labels) for temperature in TEMPERATURES]
         return Figures(
             loss=balanced_loss(logits, labels),
@@ -98,12 +86,6 @@ class Judge(NamedTuple):
         recall = float(said[true].mean())
         both = None if true.all() else (recall + float(1 - said[~true].mean())) / 2
         return {"defect_recall": None if both is None else recall, "defect_balanced_accuracy": both}
-
-
-def _level(logits: Logits, members: Marks) -> Logits:
-    part = logits[:, members]
-    top = part.max(axis=1)
-    return np.asarray(top + np.log(np.exp(part - top[:, None]).sum(axis=1)))
 
 
 def _marks_loss(scores: NDArray[np.float64], true: Marks) -> float:

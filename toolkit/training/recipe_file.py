@@ -12,6 +12,7 @@ from profiles.explanation import nearest, parse
 from toolkit.models.architecture import Architecture
 from toolkit.training.recipe import Recipe
 
+OPTIONS = {"model": "family", "width": "alpha"}  # as the command line has them
 CLOSED = frozenset({"architecture", "weights_sha256", "source_sha256", "distil"})
 
 
@@ -33,7 +34,8 @@ def read_overrides(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in parse(path).items():
         if name not in fields:
-            raise BadInput(f"{path}: no {name!r} in a recipe{nearest(name, fields)}; known are {', '.join(fields)}")
+            meant = f"; did you mean {OPTIONS[name]!r}?" if name in OPTIONS else nearest(name, fields)
+            raise BadInput(f"{path}: no {name!r} in a recipe{meant}; known are {', '.join(fields)}")
         try:
             found[name] = msgspec.convert(value, fields[name])
         except msgspec.ValidationError as error:

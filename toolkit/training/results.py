@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from converters.macro_f1 import macro_f1
 from device_agent.contract.errors import BadInput
 from device_agent.contract.files import write_whole
-from toolkit.evaluation.metrics import Metrics, measure
+from toolkit.evaluation.figures import Judged, top_labels
+from toolkit.evaluation.metrics import Metrics, measure, softmax
 from toolkit.models.answers import predict
 from toolkit.models.files import save_model
 from toolkit.runs import RunRecord, write_record
@@ -19,6 +23,7 @@ from toolkit.training.checkpoint import Checkpoint
 from toolkit.training.curves import plot_confusion, plot_history, write_health, write_history
 from toolkit.training.examples import Examples
 from toolkit.training.health import LayerHealth
+from toolkit.training.judgement import Judge
 from toolkit.training.recipe import Recipe
 from toolkit.training.selection import settled
 
@@ -57,9 +62,11 @@ class _Document(msgspec.Struct, kw_only=True):
     history: list[dict[str, Any]]
 
 
-def document_of(record: RunRecord, recipe: Recipe, model: Any, state: Checkpoint, val: Examples) -> _Document:
+def document_of(
+    record: RunRecord, recipe: Recipe, judge: Judge, model: Any, state: Checkpoint, val: Examples
+) -> _Document:
     """What metrics.json says of a model that has the weights that were kept."""
-    metrics = measure(predict(model, val.images, record.input), val.labels)
+    metrics = _counted(predict(model, val.images, record.input), val, judge)
     kept = settled(state.history, recipe.stop_on, recipe.epochs)
     return _Document(
         epoch=kept.epoch,
@@ -69,6 +76,27 @@ def document_of(record: RunRecord, recipe: Recipe, model: Any, state: Checkpoint
         probe=state.notes.get("probe"),
         warnings=state.notes.get("warnings", []),
         history=[msgspec.to_builtins(row) for row in state.history],
+    )
+
+
+def _counted(logits: NDArray[np.floating], val: Examples, judge: Judge) -> Metrics:
+    """As `lineside evaluate` counts them: with several marks an image, recall and macro-F1 are those of each mark."""
+    judged = Judged(
+        logits=logits,
+        probabilities=softmax(logits),
+        labels=val.labels,
+        groups=val.groups,
+        names=[str(column) for column in range(len(judge.roles))],
+        roles=list(judge.roles),
+        task=judge.task,
+        marks=val.marks,
+    )
+    truth, said = judged.truth(), judged.said()
+    counts = np.stack([truth & said, truth, said]).sum(axis=1).astype(np.float64)
+    return msgspec.structs.replace(
+        measure(logits, top_labels(logits, val.labels, val.marks)),
+        macro_f1=float(macro_f1(counts)),
+        recall=[float(hit / all_) if all_ else None for hit, all_ in zip(counts[0], counts[1], strict=True)],
     )
 
 

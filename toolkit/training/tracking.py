@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,7 +78,9 @@ class Tracking:
             work()
         except Exception as error:  # noqa: BLE001  whatever a tracker does, hours of training are worth more
             self._make.pop(name, None)
-            self._open.pop(name, None)
+            if (broken := self._open.pop(name, None)) is not None:
+                with suppress(Exception):  # one that cannot be told either stays as it is
+                    broken.end("FAILED")
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             self._warn(f"{name}: {reason}; the training goes on without it")
 
@@ -125,9 +127,10 @@ class MLflow:
         write_whole(memory, self._run)
 
     def note(self, epoch: int, figures: Mapping[str, float], tensors: Mapping[str, NDArray[Any]]) -> None:
-        """One metric a figure."""
+        """One metric a figure; only the first slash of a name is kept, since a folder store makes folders of them."""
         for name, value in figures.items():
-            self._client.log_metric(self._run, name, value, step=epoch)
+            kind, slash, layer = name.partition("/")
+            self._client.log_metric(self._run, kind + slash + layer.replace("/", "."), value, step=epoch)
 
     def end(self, status: str) -> None:
         """Mark the run as ended."""
@@ -148,6 +151,7 @@ def load_mlflow() -> Any:
 def figures_of(row: Epoch, layers: Sequence[LayerHealth], warnings: int) -> dict[str, float | None]:
     """The figures of an epoch by the names under which they are tracked."""
     plain = {name: getattr(row, name) for name in row.__struct_fields__ if name not in ("epoch", "blend")}
+    plain["gradient_norm/all"] = plain.pop("gradient_norm")  # a figure in a folder store cannot be a folder too
     for layer in layers:
         plain[f"gradient_norm/{layer.layer}"] = layer.gradient_norm
         plain[f"activation_rms/{layer.layer}"] = layer.activation_rms

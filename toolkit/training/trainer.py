@@ -106,7 +106,7 @@ def train(
         with tracking.until_the_end():
             model, state = learn(recipe, judge, parts[0], parts[1], weights, state, around, supply)
         watch.stage("writing")
-        document = document_of(record, recipe, model, state, parts[1])
+        document = document_of(record, recipe, judge, model, state, parts[1])
         if not devices.chief:
             return result(out, record, document, already=False, began=began)
         write_results(out, record, model, state, document)

@@ -95,9 +95,12 @@ def test_names_from_outside_stay_text() -> None:
 
 
 def test_an_empty_section_is_left_out_of_page_and_index() -> None:
-    words = _Words(render("run", "", [Section(title="Nothing"), Section(title="Something", sentences=["here"])]))
+    names = ("Something", "More")
+    words = _Words(
+        render("run", "", [Section(title="Nothing"), *(Section(title=name, sentences=["here"]) for name in names)])
+    )
     assert "Nothing" not in words.text
-    assert words.links == ["#something"]
+    assert words.links == ["#something", "#more"]
 
 
 def test_the_card_is_shown_and_what_it_does_not_say_is_missed(tiny_run: Run) -> None:

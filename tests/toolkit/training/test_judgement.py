@@ -39,10 +39,10 @@ def test_defects_are_counted_together_whatever_their_kind() -> None:
     assert alone.defect_recall is None and alone.defect_balanced_accuracy is None
 
 
-def test_a_hierarchy_decides_the_role_by_all_of_its_classes() -> None:
+def test_a_hierarchy_is_judged_by_the_top_class_as_the_device_says_it() -> None:
     logits = np.array([[1.0, 1.4, 1.0], [1.0, 3.0, 1.0], [0.0, -1.0, 0.5]])
-    assert Judge("classes", ROLES).decide(logits).tolist() == [1, 1, 2]
-    assert Judge("hierarchy", ROLES).decide(logits).tolist() == [0, 1, 2]
+    found = [Judge(task, ROLES).figures(logits, np.array([0, 1, 2]), None) for task in ("classes", "hierarchy")]
+    assert found[0] == found[1] and found[0].accuracy == pytest.approx(2 / 3)
 
 
 def test_marks_are_judged_each_at_threshold_zero() -> None:
@@ -58,8 +58,3 @@ def test_targets_of_marks_have_nothing_in_the_good_column() -> None:
     judge, marks = Judge("labels", ROLES), np.array([[True, True, False]])
     assert judge.targets(np.array([0]), marks).tolist() == [[1, 0, 0]]
     assert Judge("hierarchy", ROLES).targets(np.array([1]), None).tolist() == [[0, 1, 0]]
-
-
-def test_the_strongest_mark_or_good_is_the_class_of_several_labels() -> None:
-    logits = np.array([[2.0, 0, 3], [-1, 0, -2]])
-    assert Judge("labels", ROLES).decide(logits).tolist() == [2, 1]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from toolkit.training.checkpoint import Epoch
+from toolkit.training.health import LayerHealth
 from toolkit.training.tracking import MLflow, Tracking, figures_between, figures_of, load_mlflow
 
 
@@ -34,7 +35,7 @@ def test_a_sink_that_fails_is_named_once_and_left_out() -> None:
             tracking.note(epoch, {"loss": 1.0}, {})
     assert [epoch for epoch, _ in good.seen] == [1, 2, 3] and [epoch for epoch, _ in bad.seen] == [1]
     assert warnings == ["bad: quota; the training goes on without it"]
-    assert good.ended == "FINISHED" and bad.ended == ""
+    assert good.ended == "FINISHED" and bad.ended == "FAILED", "its run on the server must not look alive for ever"
 
 
 def test_a_sink_that_cannot_be_made_is_a_warning() -> None:
@@ -82,10 +83,15 @@ def test_mlflow_goes_on_with_its_run_and_phones_nobody(tmp_path: Path, monkeypat
     where, memory = tmp_path / "tracked", tmp_path / "mlflow.txt"
     for epoch in (1, 2):
         sink = MLflow(str(where), "steel", {"epochs": 2, "distil": None}, memory)
-        sink.note(epoch, {"val_macro_f1": epoch / 4}, {})
+        row = Epoch(
+            epoch=epoch, loss=1, val_loss=1, val_accuracy=1, val_macro_f1=epoch / 4, rate=0, seconds=1, gradient_norm=1
+        )
+        layers = [LayerHealth(epoch=epoch, layer=name, gradient_norm=0.5) for name in ("block", "block/conv")]
+        sink.note(epoch, {name: value for name, value in figures_of(row, layers, 0).items() if value is not None}, {})
         sink.end("FINISHED")
     client = mlflow.MlflowClient(tracking_uri=where.as_uri())
     run = client.get_run(memory.read_text())
     history = client.get_metric_history(memory.read_text(), "val_macro_f1")
     assert [(point.step, point.value) for point in history] == [(1, 0.25), (2, 0.5)]
     assert run.data.params["epochs"] == "2" and run.info.status == "FINISHED"
+    assert {"gradient_norm/block", "gradient_norm/block.conv", "warnings"} <= run.data.metrics.keys()
