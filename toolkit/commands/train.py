@@ -196,8 +196,10 @@ def parse_prevalence(text: str, names: list[str]) -> list[float]:
     Raises:
         BadInput: not CLASS=SHARE, an unknown class, one given twice, or shares that do not add up to 1.
     """
+    from toolkit.operating_point.costs import PART
+
     shares: dict[str, float] = {}
-    for part in re.findall(r".+?=[^=,]*(?:,|$)|.+", text):
+    for part in re.findall(PART, text):
         name, equals, number = part.removesuffix(",").rpartition("=")
         try:
             value = float(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import msgspec
 import numpy as np
@@ -36,6 +37,9 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
             raise BadInput(f"the review cost must be a number >= 0, got {self.review:g}")
 
 
+PART = r".+?=[^=,]*(?:,|$)|.+"  # of a list with commas, which a name may have too
+
+
 def read_prevalence(texts: tuple[str, ...]) -> dict[str, float]:
     """Shares of classes on the line from "class=share" texts, one or several with commas, each share 0 to 1.
 
@@ -46,7 +50,7 @@ def read_prevalence(texts: tuple[str, ...]) -> dict[str, float]:
         BadInput: a text of another form, or a class twice.
     """
     stated: dict[str, float] = {}
-    for text in ",".join(texts).split(",") if texts else []:
+    for text in (part.removesuffix(",") for each in texts for part in re.findall(PART, each)):
         name, _, value = text.rpartition("=")
         try:
             share = float(value)

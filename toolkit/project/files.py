@@ -12,6 +12,7 @@ import msgspec
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.files import write_whole
+from toolkit.operating_point.costs import read_prevalence
 from toolkit.paths import reading
 
 CI = Literal["github", "gitlab", "none"]
@@ -62,6 +63,8 @@ def lay_out(
     for what, text in (("data", data), ("prevalence", prevalence or "")):
         if text and not _PLAIN.fullmatch(text):
             raise BadInput(f"{what} must have no spaces and no signs that a shell or YAML reads, got {text!r}")
+    if prevalence:
+        read_prevalence((prevalence,))
     places = _PLACES | ({ci: _CI_PLACES[ci]} if ci != "none" else {})
     with reading(folder):
         there = {place for place in places.values() if (folder / place).exists()}

@@ -88,6 +88,7 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
         ({"data": "$(reboot)"}, "no spaces and no signs"),
         ({"name": "a/b"}, "name must be"),
         ({"prevalence": "good=0.9\nrun: /"}, "no spaces and no signs"),
+        ({"prevalence": "nolabel"}, "must read like"),
     ],
 )
 def test_what_a_shell_or_yaml_would_read_otherwise_is_refused(tmp_path: Path, given: dict, says: str) -> None:
