@@ -133,6 +133,7 @@ def robustness(run: Run) -> Section:
     rows = [
         [
             one.artifact,
+            f"{len(one.kinds)} at {', '.join(map(str, one.severities))}",
             f"{one.clean.error:.3f}",
             f"{one.mean_error:.3f} ({one.mean_error_interval[0]:.3f} to {one.mean_error_interval[1]:.3f})",
             f"{one.mean_macro_f1:.3f}",
@@ -141,7 +142,8 @@ def robustness(run: Run) -> Section:
         ]
         for one in found
     ]
-    columns = ["artifact", "error, clean", "error, corrupted", "macro-F1", "defect recall", "worst kinds"]
+    measured = ["error, clean", "error, corrupted", "macro-F1", "defect recall", "worst kinds"]
+    columns = ["artifact", "kinds at severities", *measured]
     caption = "Mean over kinds and severities of corruption of the validation images; 95 % intervals over parts."
     return Section(
         title="Robustness",
