@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from device_agent.contract.errors import BadInput
+from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.files import replacing, sweep, write_whole
 from toolkit.artifacts import open_artifacts
 from toolkit.data.decoding import read_grey
 from toolkit.data.doubt import doubts
 from toolkit.data.duplicates import exact_sets, near_pairs
-from toolkit.data.images import Dataset
+from toolkit.data.images import Dataset, pixel_digests
 from toolkit.data.looks import Looks, look
 from toolkit.data.pool import Pool, check_free, copy_roles, open_pool
 from toolkit.data.selection import By, Selection, Spread, Strategy, list_text, select
@@ -46,11 +46,13 @@ class Wishes(NamedTuple):
 
 class Chosen(NamedTuple):
     """The selection, whose answers it rests on (artifact or file), how many pictures of the pool have a class already
-    and were passed over, and how their groups are known."""
+    and were passed over, how many the run was trained on, which are left out too (None: its images are not there to
+    compare with), and how their groups are known."""
 
     selection: Selection
     answers_by: str
     passed_over: int
+    trained_on: int | None
     grouped_by: str
 
 
@@ -75,6 +77,7 @@ def choose(
     """
     task = str(run.record.recipe.get("task", "classes"))
     pool, passed_over = _unlabelled(open_pool(folder), task)
+    pool, trained_on = _unseen(run, pool)
     dataset = _as_dataset(run, pool)
     column = _group_column(pool, wishes.group)
     if logits is None:
@@ -104,7 +107,7 @@ def choose(
         temperature=temperature,
         seed=wishes.seed,
     )
-    return Chosen(selection, answers_by, passed_over, column or "near copies")
+    return Chosen(selection, answers_by, passed_over, trained_on, column or "near copies")
 
 
 def near_copies(dataset: Dataset, seen: Looks) -> list[str]:
@@ -180,6 +183,19 @@ def _unlabelled(pool: Pool, task: str) -> tuple[Pool, int]:
     if classes is None or task == "labels" or all(classes):
         return pool, 0
     rows = [row for row, name in enumerate(classes) if not name]
+    return pool.only(rows), len(pool) - len(rows)
+
+
+def _unseen(run: Run, pool: Pool) -> tuple[Pool, int | None]:
+    """The pictures that the run was not trained on, by their pixels: it is surer of those than of any to come."""
+    try:
+        trained = run.dataset().only(run.rows("train").tolist())
+    except (BadInput, NotFound):
+        return pool, None
+    known = {digest for digest in pixel_digests(trained) if isinstance(digest, bytes)}
+    rows = [row for row, digest in enumerate(pixel_digests(_as_dataset(run, pool))) if digest not in known]
+    if not rows:
+        raise BadInput(f"{pool.dir}: the run was trained on all {len(pool)} pictures; give it a pool of others")
     return pool.only(rows), len(pool) - len(rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -69,6 +70,23 @@ def test_pictures_that_have_a_class_are_passed_over(tiny_run: Run, pool: Path) -
     chosen = choose(tiny_run, pool, Wishes(200, "uncertainty"))
     assert chosen.passed_over == 45 and chosen.selection.images == 15
     assert {int(Path(pick.file).stem) % 4 for pick in chosen.selection.picks} == {0}
+
+
+def test_pictures_that_the_run_was_trained_on_are_left_out(tiny_run: Run, pool: Path) -> None:
+    trained = [tiny_run.dataset().files[row] for row in tiny_run.rows("train")[:7]]
+    lines = (pool / "manifest.csv").read_text()
+    for number, file in enumerate(trained):
+        shutil.copyfile(tiny_run.dataset().dir / file, pool / f"copy-{number}.png")
+        lines += f"copy-{number}.png,other-{number}\n"
+    (pool / "manifest.csv").write_text(lines)
+    chosen = choose(tiny_run, pool, Wishes(200, "uncertainty", per_group=2))
+    assert chosen.trained_on == 7 and chosen.selection.images == 60
+    assert not any(pick.file.startswith("copy") for pick in chosen.selection.picks)
+    with pytest.raises(BadInput, match="trained on all"):
+        folder = pool.parent / "only"
+        folder.mkdir()
+        shutil.copyfile(pool / "copy-0.png", folder / "a.png")
+        choose(tiny_run, folder, Wishes(1, "uncertainty"))
 
 
 def test_a_burst_of_one_part_is_one_group_where_nothing_tells_parts_apart(tiny_run: Run, tmp_path: Path) -> None:

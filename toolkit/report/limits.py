@@ -47,7 +47,7 @@ def _wide(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _miscalibrated(evaluations: Sequence[Evaluation]) -> str:
-    rough = [one for one in evaluations if one.ece > MISCALIBRATED]
+    rough = [one for one in evaluations if one.figures.get("ece") and one.figures["ece"].low > MISCALIBRATED]
     if not rough:
         return ""
     worst = max(one.ece for one in rough)

@@ -63,10 +63,11 @@ class Judge(NamedTuple):
         )
 
     def _of_marks(self, logits: NDArray[np.float64], marks: Marks) -> Figures:
-        """Macro-F1 over the marks that occur, each at threshold 0; an answer is right if all marks are."""
+        """Macro-F1 over the marks that occur, each at threshold 0, and over bearing none; an answer is right if all
+        marks are."""
         true, scores = marks[:, self.defects], logits[:, self.defects]
         said = scores > 0
-        hits, either = (said & true).sum(axis=0), said.sum(axis=0) + true.sum(axis=0)
+        with_good = [np.column_stack([each, ~each.any(axis=1)]) for each in (true, said)]
         there = true.any(axis=0)
         sides = [(true, said), (~true, ~said)]
         rates = np.stack([(one & two).sum(axis=0) / np.maximum(one.sum(axis=0), 1) for one, two in sides])
@@ -76,7 +77,7 @@ class Judge(NamedTuple):
             calibrated_loss=min(losses),
             accuracy=float(np.mean((said == true).all(axis=1))),
             balanced_accuracy=float(rates.mean(axis=0)[there].mean()),
-            macro_f1=float((2 * hits / np.maximum(either, 1))[there].mean()),
+            macro_f1=_mean_f1(*with_good),
             **self._of_defects(np.asarray(true.any(axis=1)), np.asarray(said.any(axis=1))),
         )
 
@@ -86,6 +87,12 @@ class Judge(NamedTuple):
         recall = float(said[true].mean())
         both = None if true.all() else (recall + float(1 - said[~true].mean())) / 2
         return {"defect_recall": None if both is None else recall, "defect_balanced_accuracy": both}
+
+
+def _mean_f1(true: Marks, said: Marks) -> float:
+    """Over the columns of (n, marks) that occur."""
+    hits, either, there = (true & said).sum(axis=0), true.sum(axis=0) + said.sum(axis=0), true.any(axis=0)
+    return float((2 * hits[there] / either[there]).mean())
 
 
 def _marks_loss(scores: NDArray[np.float64], true: Marks) -> float:

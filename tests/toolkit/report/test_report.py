@@ -123,6 +123,14 @@ def test_a_card_that_was_named_must_be_there(tmp_path: Path) -> None:
         read_card(tmp_path / "none.toml", tmp_path)
 
 
+def test_confidence_is_called_rough_only_where_its_interval_says_so(tiny_run: Run) -> None:
+    one = evaluate_artifact(tiny_run, "onnx-fp32")
+    for low, said in ((0.0, False), (0.05, True)):
+        figures = one.figures | {"ece": msgspec.structs.replace(one.figures["ece"], value=0.4, low=low)}
+        lines = limits_of(tiny_run, [msgspec.structs.replace(one, ece=0.4, figures=figures)])
+        assert any("Confidence is off" in line for line in lines) == said
+
+
 def test_the_limits_follow_the_figures(tiny_run: Run) -> None:
     said = " ".join(limits_of(tiny_run, [evaluate_artifact(tiny_run, "onnx-fp32")]))
     assert "fewer than 30 parts" in said

@@ -49,7 +49,7 @@ def test_marks_are_judged_each_at_threshold_zero() -> None:
     marks = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 0, 1]], bool)
     logits = np.array([[2.0, 0, 1], [1, 0, -1], [1, 0, -1], [-1, 0, -2]])
     found = Judge("labels", ROLES).figures(logits, np.array([0, 0, 1, 2]), marks)
-    assert found.macro_f1 == pytest.approx((2 * 2 / (3 + 2) + 2 * 1 / (1 + 2)) / 2)
+    assert found.macro_f1 == pytest.approx((2 * 2 / (3 + 2) + 2 * 1 / (1 + 2) + 0) / 3), "marks, and none of them"
     assert found.accuracy == 0.5 and found.defect_recall == pytest.approx(2 / 3)
     assert found.defect_balanced_accuracy == pytest.approx((2 / 3 + 0) / 2)
 

@@ -118,6 +118,10 @@ def _tell(chosen: Chosen, out: Path | None, copy_to: Path | None) -> None:
     click.echo(f"  answers: {chosen.answers_by}, temperature {selection.temperature:g}", err=True)
     if chosen.passed_over:
         click.echo(f"  {chosen.passed_over} that have a class were passed over", err=True)
+    if chosen.trained_on:
+        click.echo(f"  {chosen.trained_on} that the run was trained on were left out", err=True)
+    if chosen.trained_on is None:
+        click.echo("  whether some were trained on is not known: the run's own images are gone or changed", err=True)
     if len(selection.picks) < selection.budget:
         click.echo(f"  fewer than {selection.budget}: the groups give no more; see --per-group", err=True)
     for name, path in (("list", out), ("copies", copy_to)):
