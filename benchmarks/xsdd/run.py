@@ -141,15 +141,15 @@ def _seeds_section(parts: dict[tuple[str, int], list[Fold]], runs: dict[tuple[st
         "| recipe | seed | images | accuracy % (95 %) | macro-F1 % (95 %) | ECE % | epochs kept (0: the probe) |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    scores: dict[str, list[float]] = {}
+    means: dict[str, list[float]] = {}
     for (name, seed), each in parts.items():
         all_ = pool(each)
         kept = ", ".join(str(kept_epoch(run)) for run in runs[name, seed])
         lines.append(f"| {name} | {seed} | {scores(all_, seed)} | {100 * all_.ece:.2f} | {kept} |")
-        scores.setdefault(name, []).append(100 * all_.macro_f1)
-    for name, values in scores.items():
+        means.setdefault(name, []).append(100 * all_.macro_f1)
+    for name, values in means.items():
         lines.append(f"| {name} | mean of {len(values)} | | | {np.mean(values):.2f} | | |")
-    mean = float(np.mean(scores["default"]))
+    mean = float(np.mean(means["default"]))
     return [*lines, "", f"Aim: macro-F1 at least {AIM:g} %: {_verdict(mean >= AIM)} ({mean:.2f}).", ""]
 
 

@@ -188,6 +188,8 @@ def read_worker(text: str) -> Worker:
     Raises:
         BadInput: empty or damaged, or a place that the cluster has not.
     """
+    if not text:
+        raise BadInput(f"multi-worker needs TF_CONFIG on each machine, like {EXAMPLE}; it is not set")
     try:
         config = msgspec.json.decode(text, type=_Config)
     except msgspec.MsgspecError as error:
