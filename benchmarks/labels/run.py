@@ -81,7 +81,7 @@ def measure(
 Set = tuple[str, list[NDArray[np.floating]], NDArray[np.int64], NDArray[np.str_]]
 
 
-def sets(only: list[str], ism_images: int) -> Iterator[Set]:
+def sets(only: list[str], ism_images: list[int]) -> Iterator[Set]:
     """Name, views of features, labels and groups of each data set."""
     CACHE.mkdir(exist_ok=True)
     if "xsdd" in only and (DATA / "xsdd").is_dir():
@@ -91,8 +91,9 @@ def sets(only: list[str], ism_images: int) -> Iterator[Set]:
             deep, _, _ = _cached("xsdd-v2", _backbone)
             yield "X-SDD, and V2 1.0", [plain, deep], labels, groups
     if "ism" in only and (DATA / "ism/ism_full.npz").is_file():
-        plain, labels, groups = _cached(f"ism-{ism_images}", lambda: _ism(ism_images))
-        yield f"ISM, {ism_images} images", [plain], labels, groups
+        for count in ism_images:
+            plain, labels, groups = _cached(f"ism-{count}", lambda count=count: _ism(count))
+            yield f"ISM, {count} images", [plain], labels, groups
     if "drawn" in only:
         plain, labels, groups = _cached("drawn", _drawn)
         yield "drawn, 1500 images", [plain], labels, groups
@@ -141,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="xsdd,ism,drawn")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--ism-images", type=int, default=4000)
+    parser.add_argument("--ism-images", default="4000,20000")
     parser.add_argument("--flip", default="nothing,images,groups")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
@@ -151,7 +152,9 @@ def main() -> None:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     print(*lines, sep="\n", flush=True)
-    for name, views, labels, groups in sets(asked.only.split(","), asked.ism_images):
+    for name, views, labels, groups in sets(
+        asked.only.split(","), [int(count) for count in asked.ism_images.split(",")]
+    ):
         single = len(np.unique(groups)) == len(groups)
         for how in asked.flip.split(","):
             if single and how == "groups":
