@@ -142,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="xsdd,ism,drawn")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--ism-images", default="4000,20000")
+    parser.add_argument("--ism-images", default="4000,12000")
     parser.add_argument("--flip", default="nothing,images,groups")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
