@@ -132,7 +132,7 @@ def _set(folder: Path, **files: str) -> Path:
         ({}, ["--recipe", "{set}/none.toml"], "none.toml: no such recipe"),
         ({}, ["--temperature", "2"], "--temperature is for a training with --teacher"),
         ({}, ["--teacher", "{set}/nobody"], "nobody"),
-        ({}, ["--distribute", "multi-worker"], "multi-worker needs TF_CONFIG like"),
+        ({}, ["--distribute", "multi-worker"], "multi-worker needs TF_CONFIG on each machine, like"),
         ({}, ["--task", "labels"], "task labels needs a manifest with several labels in a cell"),
         ({}, ["--size", "32x"], "size must be like 96, or 24x40"),
         ({}, ["--weights", "{set}/manifest.csv", "--width", "0.05"], "manifest.csv: is no file of Keras weights"),
