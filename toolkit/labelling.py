@@ -18,12 +18,13 @@ from toolkit.artifacts import open_artifacts
 from toolkit.data.decoding import read_grey
 from toolkit.data.doubt import doubts
 from toolkit.data.duplicates import exact_sets, near_pairs
-from toolkit.data.images import Dataset, pixel_digests
+from toolkit.data.images import Dataset
 from toolkit.data.looks import Looks, look
 from toolkit.data.pool import Pool, check_free, copy_roles, open_pool
 from toolkit.data.selection import By, Selection, Spread, Strategy, list_text, select
 from toolkit.data.tables import read_table
 from toolkit.evaluation.answers import infer_on
+from toolkit.evaluation.elsewhere import trained_on
 from toolkit.evaluation.scores import ensure_evaluation
 from toolkit.runs import Run
 
@@ -189,11 +190,10 @@ def _unlabelled(pool: Pool, task: str) -> tuple[Pool, int]:
 def _unseen(run: Run, pool: Pool) -> tuple[Pool, int | None]:
     """The pictures that the run was not trained on, by their pixels: it is surer of those than of any to come."""
     try:
-        trained = run.dataset().only(run.rows("train").tolist())
+        trained = trained_on(run, _as_dataset(run, pool))
     except (BadInput, NotFound):
         return pool, None
-    known = {digest for digest in pixel_digests(trained) if isinstance(digest, bytes)}
-    rows = [row for row, digest in enumerate(pixel_digests(_as_dataset(run, pool))) if digest not in known]
+    rows = [row for row in range(len(pool)) if row not in trained]
     if not rows:
         raise BadInput(f"{pool.dir}: the run was trained on all {len(pool)} pictures; give it a pool of others")
     return pool.only(rows), len(pool) - len(rows)

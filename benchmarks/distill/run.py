@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
 import os
 import platform
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "xsdd"))
+
+import folded
+from pooled import gain, pool
 
 from device_agent.contract.files import write_whole
 from toolkit.data.images import Dataset, open_dataset
@@ -48,25 +51,11 @@ FOLDS, SEEDS = range(5), (0, 1, 2)
 AIM = 1.0  # points of macro-F1, on average
 
 
-def _xsdd() -> ModuleType:
-    """benchmarks/xsdd/run.py, which has the folds and trains the teachers."""
-    folder = HERE.parent / "xsdd"
-    sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location("xsdd_run", folder / "run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-xsdd = _xsdd()
-
-
 def teacher_of(dataset: Dataset, runs: Path, fold: int, seed: int) -> Path:
     """The run of V2 1.0 that never saw the fold; it is trained if it is not there."""
-    folder: Path = xsdd.where(runs, "default", seed, fold)
+    folder: Path = folded.where(runs, "default", seed, fold)
     if not (folder / "metrics.json").exists():
-        xsdd.train_fold(dataset, fold, seed, "default", folder)
+        folded.train_fold(dataset, fold, seed, "default", folder)
     return folder
 
 
@@ -74,7 +63,7 @@ def train_student(
     dataset: Dataset, out: Path, runs: Path, student: str, arm: str, rate: float, fold: int, seed: int
 ) -> TrainingResult:
     """The run of one student, alone or taught; nothing is done again that is there."""
-    sides = xsdd.fold_split(dataset, fold, seed)
+    sides = folded.fold_split(dataset, fold, seed)
     recipe = make_recipe(STUDENTS[student], epochs=EPOCHS, patience=EPOCHS, lr=rate, views=VIEWS, seed=seed)
     make = None
     if arm == "taught":
@@ -120,11 +109,11 @@ def report(out: Path, runs: Path) -> str:
         if not done:
             continue
         parts = {
-            arm: xsdd.pool([_answered(where(out, student, arm, rates[arm], fold, seed)) for seed, fold in done])
+            arm: pool([_answered(where(out, student, arm, rates[arm], fold, seed)) for seed, fold in done])
             for arm in ARMS
         }
-        taught = xsdd.pool([_answered(xsdd.where(runs, "default", seed, fold)) for seed, fold in done])
-        found: Difference = xsdd.gain(parts["alone"], parts["taught"], 0)
+        taught = pool([_answered(folded.where(runs, "default", seed, fold)) for seed, fold in done])
+        found: Difference = gain(parts["alone"], parts["taught"], 0)
         cells = [
             student,
             ", ".join(f"{arm} {rate:g}" for arm, rate in rates.items()),
@@ -157,7 +146,7 @@ def _cost(out: Path, student: str, rates: dict[str, float], done: list[tuple[int
 
 
 def _answered(folder: Path):  # type: ignore[no-untyped-def]
-    return xsdd.answered(open_run(folder), "keras")
+    return folded.answered(open_run(folder), "keras")
 
 
 def _preamble(run: Run) -> list[str]:
@@ -195,7 +184,7 @@ def main() -> None:
         if given.write:
             write_whole(HERE / "results.md", text)
         return
-    dataset = open_dataset(xsdd.DATA)
+    dataset = open_dataset(folded.DATA)
     seeds, folds = (
         [each] if each is not None else list(every) for each, every in ((given.seed, SEEDS), (given.fold, FOLDS))
     )

@@ -12,17 +12,20 @@ recipes are the default of `lineside train`, its probe alone, and `--recipe auto
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import platform
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "xsdd"))
+
+import folded
+from pooled import gain, pool, scores
 
 from device_agent.contract.files import write_whole
 from toolkit.data.images import Dataset, open_dataset
@@ -35,24 +38,11 @@ from toolkit.training.results import TrainingResult
 from toolkit.training.trainer import train
 
 HERE = Path(__file__).parent
+WEIGHTS = folded.WEIGHTS / folded.BACKBONE
 PARTS = {"No-Anomaly": 300, "Cracking": 60, "Vegetation": 40, "Shadowing": 20, "Hot-Spot": 10}
 MOST_PHOTOS, DRAW_SEED = 9, 0
 RECIPES = ("probe", "default", "auto")
 FOLDS, SEEDS = range(5), (0, 1, 2)
-
-
-def _xsdd() -> ModuleType:
-    """benchmarks/xsdd/run.py, which has the folds and what is measured on them."""
-    folder = HERE.parent / "xsdd"
-    sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location("xsdd_run", folder / "run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-xsdd = _xsdd()
 
 
 def draw(source: Path, out: Path) -> None:
@@ -83,9 +73,9 @@ def photograph(part: NDArray[np.uint8], light: float, rng: np.random.Generator) 
 
 def recipe(name: str, seed: int, dataset: Dataset, rows: NDArray[np.integer]) -> tuple[Recipe, list[str]]:
     """The product's recipe of that name, and the reasons that auto gives."""
-    weights = str(xsdd.WEIGHTS / xsdd.BACKBONE)
+    weights = str(WEIGHTS)
     if name != "auto":
-        return xsdd.recipe(name, weights, seed), []
+        return folded.recipe(name, weights, seed), []
     asked = {"weights": weights, "seed": seed}
     network = Architecture(alpha=1.0, size=128)
     choice = choose(facts_of(dataset, rows, make_recipe(network, **asked)))
@@ -94,11 +84,11 @@ def recipe(name: str, seed: int, dataset: Dataset, rows: NDArray[np.integer]) ->
 
 def train_fold(dataset: Dataset, out: Path, name: str, seed: int, fold: int) -> TrainingResult:
     """The run of a recipe that never sees the fold."""
-    sides = xsdd.fold_split(dataset, fold, seed)
+    sides = folded.fold_split(dataset, fold, seed)
     chosen, reasons = recipe(name, seed, dataset, np.flatnonzero(sides == "train"))
-    folder = xsdd.where(out, name, seed, fold)
+    folder = folded.where(out, name, seed, fold)
     with TrainingBar() as bar:
-        return train(dataset, sides, folder, chosen, weights=chosen.weights, watch=bar, reasons=reasons)
+        return train(dataset, sides, folder, chosen, weights=str(WEIGHTS), watch=bar, reasons=reasons)
 
 
 def report(out: Path) -> str:
@@ -106,24 +96,23 @@ def report(out: Path) -> str:
     done = [seed for seed in SEEDS if all(_is_done(out, name, seed) for name in RECIPES)]
     if not done:
         raise SystemExit(f"{out}: no seed has all its folds yet; begin with: {Path(__file__).name} train")
-    lines = [*_preamble(open_run(xsdd.where(out, "auto", done[0], 0)), out), *_head()]
+    lines = [*_preamble(open_run(folded.where(out, "auto", done[0], 0)), out), *_head()]
     for seed in done:
-        pooled = {name: xsdd.pool([_answers(out, name, seed, fold) for fold in FOLDS]) for name in RECIPES}
+        pooled = {name: pool([_answers(out, name, seed, fold) for fold in FOLDS]) for name in RECIPES}
         for name, each in pooled.items():
-            gain = xsdd.gain(pooled["probe"], each, seed)
-            value, low, high = (100 * part for part in (gain.value, gain.low, gain.high))
+            found = gain(pooled["probe"], each, seed)
+            value, low, high = (100 * part for part in (found.value, found.low, found.high))
             shown = "" if name == "probe" else f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
-            scores = xsdd.scores(each, seed)
-            lines.append(f"| {name} | {seed} | {scores} | {100 * each.ece:.2f} | {shown} |")
+            lines.append(f"| {name} | {seed} | {scores(each, seed)} | {100 * each.ece:.2f} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
 def _is_done(out: Path, name: str, seed: int) -> bool:
-    return all((xsdd.where(out, name, seed, fold) / "metrics.json").exists() for fold in FOLDS)
+    return all((folded.where(out, name, seed, fold) / "metrics.json").exists() for fold in FOLDS)
 
 
 def _answers(out: Path, name: str, seed: int, fold: int):  # type: ignore[no-untyped-def]
-    return xsdd.answered(open_run(xsdd.where(out, name, seed, fold)), "keras")
+    return folded.answered(open_run(folded.where(out, name, seed, fold)), "keras")
 
 
 def _preamble(run: Run, out: Path) -> list[str]:
@@ -167,7 +156,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.stage == "draw":
         if not (given.out / "data/manifest.csv").exists():
-            draw(xsdd.DATA.parent / "ism/ism_full.npz", given.out / "data")
+            draw(folded.DATA.parent / "ism/ism_full.npz", given.out / "data")
     elif given.stage == "table":
         text = report(given.out)
         print(text)

@@ -75,3 +75,16 @@ def gain(before: Pooled, after: Pooled, seed: int) -> Difference:
         one_hot[before.labels], one_hot[before.said], one_hot[after.said], before.groups, names, seed=seed
     )
     return found["macro-f1"]
+
+
+def scores(pooled: Pooled, seed: int) -> str:
+    """Cells of a table: images, accuracy and macro-F1 in %, each with its interval."""
+    accuracy, score = pooled.intervals(seed)
+    right = 100 * float(np.mean(pooled.said == pooled.labels))
+    return (
+        f"{len(pooled.labels)} | {right:.2f} ({_percent(accuracy)}) | {100 * pooled.macro_f1:.2f} ({_percent(score)})"
+    )
+
+
+def _percent(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"

@@ -17,59 +17,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from pooled import Fold, Pooled, gain, pool
+from folded import BACKBONE, DATA, FOLDS, RECIPES, SEEDS, answered, train_fold, where
+from pooled import Fold, gain, pool, scores
 
 from device_agent.contract.files import write_whole
 from toolkit.conversion import convert_run
-from toolkit.data.images import Dataset, open_dataset
-from toolkit.data.splits import folds
-from toolkit.evaluation.answers import answers_of
+from toolkit.data.images import open_dataset
 from toolkit.evaluation.metrics import macro_f1
-from toolkit.models.architecture import Architecture
 from toolkit.runs import Run, open_run
-from toolkit.training.bar import TrainingBar
-from toolkit.training.recipe import Recipe, make_recipe
-from toolkit.training.results import TrainingResult
-from toolkit.training.trainer import train
 
 HERE = Path(__file__).parent
-DATA = Path(os.environ.get("LINESIDE_DATA", "../shared/data")) / "xsdd"
-WEIGHTS = Path(os.environ.get("LINESIDE_WEIGHTS", "../shared/weights"))
-BACKBONE = "keras/mobilenet_v2_1.0_224_tf2ptq_dequant_no_top.h5"
 ARTIFACTS = ("litert-fp32", "onnx-fp32", "openvino-fp16", "litert-int8", "onnx-int8", "openvino-int8")
-RECIPES: dict[str, int | None] = {"default": None, "probe": 0}  # epochs after the probe; None: what the product does
-FOLDS, INNER_FOLDS, SEEDS = 5, 7, (0, 1, 2)
 AIM, ECE_AIM = 97.0, 2.0  # % macro-F1 over all images, % calibration error
 LOSS_LIMIT = -1.0  # points of macro-F1 that a fold may be under its own probe
 LIMITS = {"fp32": 0.3, "fp16": 0.3, "int8": 1.5}  # points of macro-F1 that an artifact may be under Keras
-
-
-def recipe(name: str, weights: Path, seed: int) -> Recipe:
-    """What `lineside train --width 1.0 --size 128 --weights WEIGHTS` does, or with `--epochs 0` (probe)."""
-    return make_recipe(Architecture(alpha=1.0, size=128), weights=str(weights), epochs=RECIPES[name], seed=seed)
-
-
-def fold_split(dataset: Dataset, fold: int, seed: int) -> NDArray[np.str_]:
-    """Fold `fold` is "test", one seventh of the others that has every class "val", the rest "train"; no group is on two
-    sides. The manifest's own split takes no part."""
-    out = np.full(len(dataset), "train", dtype="<U5")
-    side = folds(dataset.labels, dataset.groups, FOLDS, seed)
-    rest = np.flatnonzero(side != fold)
-    inner = folds(dataset.labels[rest], dataset.groups[rest], INNER_FOLDS, seed)
-    classes = len(np.unique(dataset.labels[rest]))
-    val = next(part for part in range(INNER_FOLDS) if len(np.unique(dataset.labels[rest[inner == part]])) == classes)
-    out[side == fold], out[rest[inner == val]] = "test", "val"
-    return out
-
-
-def train_fold(
-    dataset: Dataset, fold: int, seed: int, name: str, out: Path, weights: Path = WEIGHTS / BACKBONE
-) -> TrainingResult:
-    """The run in `out`, trained by recipe `name` on all folds but `fold`."""
-    asked = recipe(name, weights, seed)
-    with TrainingBar() as bar:
-        return train(dataset, fold_split(dataset, fold, seed), out, asked, weights=str(weights), watch=bar)
 
 
 def convert(run: Run) -> None:
@@ -78,17 +39,6 @@ def convert(run: Run) -> None:
     refused = [f"{each.reason}\n" for each in made if each.outcome == "failed"]
     write_whole(run.dir / "refused.txt", "".join(refused))
     print(f"{run.dir}: {', '.join(f'{each.name} {each.outcome}' for each in made)}")
-
-
-def answered(run: Run, name: str) -> Fold:
-    """The answers of an artifact, or of "keras", to the fold that its training never saw."""
-    val, test = answers_of(run, name, "val"), answers_of(run, name, "test")
-    return Fold.of(test.labels, test.groups, test.logits, val.logits, val.labels)
-
-
-def where(out: Path, name: str, seed: int, fold: int) -> Path:
-    """Folder of one run."""
-    return out / name / f"seed-{seed}" / f"fold-{fold}"
 
 
 def report(out: Path) -> str:
@@ -202,18 +152,6 @@ def _artifact_row(name: str, runs: list[Run]) -> str:
     cells += [f"{100 * np.mean(own.said == keras.said):.2f}", f"{100 * own.ece:.2f}"]
     verdicts = f"-{limit:g}: {_verdict(value >= -limit)}; {_verdict(100 * own.ece < ECE_AIM)}"
     return f"| {' | '.join([*cells, verdicts])} |"
-
-
-def scores(pooled: Pooled, seed: int) -> str:
-    accuracy, score = pooled.intervals(seed)
-    right = 100 * float(np.mean(pooled.said == pooled.labels))
-    return (
-        f"{len(pooled.labels)} | {right:.2f} ({_percent(accuracy)}) | {100 * pooled.macro_f1:.2f} ({_percent(score)})"
-    )
-
-
-def _percent(interval: tuple[float, float]) -> str:
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
 def _verdict(met: bool) -> str:

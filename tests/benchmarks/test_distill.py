@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,22 +11,11 @@ import pytest
 
 from toolkit.data.images import Dataset
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "distill" / "run.py"
-
-
-@pytest.fixture
-def distill(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """benchmarks/distill/run.py as a module."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("distill_run", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+BENCHMARK = "distill"
 
 
 def test_arms_share_split_and_recipe_but_for_the_teacher(
-    distill: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Any, ...]] = []
     asked: list[tuple[Path, int, int]] = []
@@ -38,13 +25,13 @@ def test_arms_share_split_and_recipe_but_for_the_teacher(
         dir=tmp_path, files=files, labels=rng.integers(0, 3, 300), names=list("abc"), roles=["defect"] * 3,
         groups=np.array(files),
     )  # fmt: skip
-    monkeypatch.setattr(distill, "train", lambda *given, **options: seen.append((given, options)))
-    monkeypatch.setattr(distill, "open_teachers", lambda folders, *_: [SimpleNamespace(sha256=str(folders[0]))])
+    monkeypatch.setattr(script, "train", lambda *given, **options: seen.append((given, options)))
+    monkeypatch.setattr(script, "open_teachers", lambda folders, *_: [SimpleNamespace(sha256=str(folders[0]))])
     monkeypatch.setattr(
-        distill, "teacher_of", lambda _, runs, fold, seed: asked.append((runs, fold, seed)) or tmp_path / "teacher"
+        script, "teacher_of", lambda _, runs, fold, seed: asked.append((runs, fold, seed)) or tmp_path / "teacher"
     )
-    for arm in distill.ARMS:
-        distill.train_student(dataset, tmp_path, Path("runs"), "v3-small", arm, 3e-3, 2, 1)
+    for arm in script.ARMS:
+        script.train_student(dataset, tmp_path, Path("runs"), "v3-small", arm, 3e-3, 2, 1)
     (alone, with_alone), (taught, with_taught) = seen
     assert asked == [(Path("runs"), 2, 1)]
     assert np.array_equal(alone[1], taught[1]) and set(alone[1]) == {"train", "val", "test"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,47 +12,44 @@ import pytest
 from toolkit.data.images import open_dataset
 from toolkit.evaluation.metrics import macro_f1
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "xsdd"
+BENCHMARK = "xsdd"
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """benchmarks/xsdd/run.py as a module."""
-    monkeypatch.syspath_prepend(FOLDER)
-    spec = importlib.util.spec_from_file_location("xsdd_run", FOLDER / "run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def pooled(benchmark: ModuleType) -> ModuleType:
+def pooled(script: ModuleType) -> ModuleType:
     """benchmarks/xsdd/pooled.py as a module."""
     return sys.modules["pooled"]
 
 
-def test_each_image_is_tested_once(benchmark: ModuleType, data_dir: Path) -> None:
+@pytest.fixture
+def folded(script: ModuleType) -> ModuleType:
+    """benchmarks/xsdd/folded.py as a module."""
+    return sys.modules["folded"]
+
+
+def test_each_image_is_tested_once(script: ModuleType, folded: ModuleType, data_dir: Path) -> None:
     dataset = open_dataset(data_dir / "xsdd")
-    for seed in benchmark.SEEDS:
-        splits = np.array([benchmark.fold_split(dataset, fold, seed) for fold in range(benchmark.FOLDS)])
+    for seed in script.SEEDS:
+        splits = np.array([folded.fold_split(dataset, fold, seed) for fold in range(script.FOLDS)])
         assert ((splits == "test").sum(axis=0) == 1).all()
 
 
-def test_no_group_is_on_two_sides_and_every_class_on_each(benchmark: ModuleType, data_dir: Path) -> None:
+def test_no_group_is_on_two_sides_and_every_class_on_each(
+    script: ModuleType, folded: ModuleType, data_dir: Path
+) -> None:
     dataset = open_dataset(data_dir / "xsdd")
-    for fold in range(benchmark.FOLDS):
-        split = benchmark.fold_split(dataset, fold, 0)
+    for fold in range(script.FOLDS):
+        split = folded.fold_split(dataset, fold, 0)
         sides = [set(dataset.groups[split == name]) for name in ("train", "val", "test")]
         assert sum(map(len, sides)) == len(set.union(*sides)) == len(set(dataset.groups))
         for name in ("train", "val", "test"):
             assert set(dataset.labels[split == name]) == set(range(7))
 
 
-def test_the_seeds_deal_other_folds(benchmark: ModuleType, data_dir: Path) -> None:
+def test_the_seeds_deal_other_folds(script: ModuleType, folded: ModuleType, data_dir: Path) -> None:
     dataset = open_dataset(data_dir / "xsdd")
-    dealt = {benchmark.fold_split(dataset, 0, seed).tobytes() for seed in benchmark.SEEDS}
-    assert len(dealt) == len(benchmark.SEEDS)
+    dealt = {folded.fold_split(dataset, 0, seed).tobytes() for seed in script.SEEDS}
+    assert len(dealt) == len(script.SEEDS)
 
 
 def _fold(pooled: ModuleType, said: np.ndarray, labels: np.ndarray, groups: np.ndarray, sharp: float) -> tuple:
@@ -92,10 +88,10 @@ def test_a_gain_is_paired_and_holds_the_difference(pooled: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_the_probe_of_one_fold_is_right_on_parts_it_never_saw(
-    benchmark: ModuleType, data_dir: Path, weights_dir: Path, tmp_path: Path
+    script: ModuleType, folded: ModuleType, data_dir: Path, weights_dir: Path, tmp_path: Path
 ) -> None:
     dataset = open_dataset(data_dir / "xsdd")
-    benchmark.train_fold(dataset, 0, 0, "probe", tmp_path / "run", weights_dir / benchmark.BACKBONE)
-    fold = benchmark.answered(benchmark.open_run(tmp_path / "run"), "keras")
+    folded.train_fold(dataset, 0, 0, "probe", tmp_path / "run", weights_dir / folded.BACKBONE)
+    fold = folded.answered(script.open_run(tmp_path / "run"), "keras")
     assert len(np.unique(fold.logits.argmax(axis=1))) == 7
     assert macro_f1(fold.labels, fold.logits.argmax(axis=1)) > 0.9

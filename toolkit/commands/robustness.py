@@ -123,7 +123,7 @@ def _attack(run: Any, names: list[str], levels: list[int], seed: int, threads: i
     return found
 
 
-def _print(result: Robustness, path: Path) -> None:
+def _print(result: Robustness, path: Path | None) -> None:
     from rich.table import Table
 
     from toolkit.terminal import print_tables
@@ -151,7 +151,10 @@ def _print(result: Robustness, path: Path) -> None:
         _share(result.mean_defect_recall),
     )
     print_tables(table)
-    click.echo(f"  saved     {path}, {path.with_suffix('.png').name}")
+    if path is None:
+        click.echo("  not saved: the run has these conditions and more already")
+    else:
+        click.echo(f"  saved     {path}, {path.with_suffix('.png').name}")
 
 
 def _print_doubt(found: Uncertainty) -> None:

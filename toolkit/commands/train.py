@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,6 @@ def train(
     Example: lineside train data/steel --out runs/steel --weights imagenet --recipe auto
     """
     from toolkit.data.images import open_dataset
-    from toolkit.data.split_file import choose_split
     from toolkit.terminal import progress_bar
     from toolkit.training.bar import TrainingBar
     from toolkit.training.recipe_file import read_overrides
@@ -77,18 +75,10 @@ def train(
     with progress_bar("reading") as progress:
         dataset = open_dataset(data, progress=progress)
     shares = parse_prevalence(prevalence, dataset.names) if prevalence else None
-    with progress_bar("digests") as progress:
-        seed = chosen.seed if split_seed is None else split_seed
-        sides, by = choose_split(dataset, seed, path=split_file, fold=fold, progress=progress)
-    if split_seed is not None and by not in (f"by seed {split_seed}", "by the manifest"):
-        raise BadInput(f"{data}: the images are split {by}, and --split-seed would draw another; leave it out")
-    if split_seed is not None and by == "by the manifest":
-        click.echo(f"{data}: the images are split by the manifest; --split-seed plays no part", err=True)
+    sides = _sides(dataset, chosen.seed, split_seed, split_file, fold)
     reasons: list[str] = []
     if recipe == AUTO:
         chosen, reasons = _chosen_by_the_data(dataset, sides, wanted)
-        for reason in reasons:
-            click.echo(f"recipe: {reason}", err=True)
     bar = TrainingBar()
     chosen, extra = _taught(chosen, dataset, sides, cache, teaching, bar)
     with bar:
@@ -111,6 +101,23 @@ def train(
         print_json(result)
     else:
         _print_result(result, dataset.names)
+
+
+def _sides(
+    dataset: Dataset, seed: int, split_seed: int | None, split_file: Path | None, fold: int | None
+) -> NDArray[np.str_]:
+    """The split of each image."""
+    from toolkit.data.split_file import choose_split
+    from toolkit.terminal import progress_bar
+
+    with progress_bar("digests") as progress:
+        drawn = seed if split_seed is None else split_seed
+        sides, by = choose_split(dataset, drawn, path=split_file, fold=fold, progress=progress)
+    if split_seed is not None and by not in (f"by seed {split_seed}", "by the manifest"):
+        raise BadInput(f"{dataset.dir}: the images are split {by}, and --split-seed would draw another; leave it out")
+    if split_seed is not None and by == "by the manifest":
+        click.echo(f"{dataset.dir}: the images are split by the manifest; --split-seed plays no part", err=True)
+    return sides
 
 
 def _named(stated: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +151,10 @@ def _chosen_by_the_data(dataset: Dataset, sides: NDArray[np.str_], wanted: dict[
 
     choice = choose(facts_of(dataset, np.flatnonzero(sides == "train"), _recipe(wanted)))
     kept = [f"{name} stays at {wanted[name]}, as given" for name in choice.overrides if name in wanted]
-    return _recipe(choice.overrides | wanted), [*choice.reasons, *kept]
+    reasons = [*choice.reasons, *kept]
+    for reason in reasons:
+        click.echo(f"recipe: {reason}", err=True)
+    return _recipe(choice.overrides | wanted), reasons
 
 
 def _taught(
@@ -196,20 +206,11 @@ def parse_prevalence(text: str, names: list[str]) -> list[float]:
     Raises:
         BadInput: not CLASS=SHARE, an unknown class, one given twice, or shares that do not add up to 1.
     """
-    from toolkit.operating_point.costs import PART
+    from toolkit.operating_point.costs import read_prevalence
 
-    shares: dict[str, float] = {}
-    for part in re.findall(PART, text):
-        name, equals, number = part.removesuffix(",").rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = -1.0
-        if name.strip() not in names or not equals or not 0 <= value <= 1:
-            raise BadInput(f"prevalence must be like {names[0]}=0.9 with classes {', '.join(names)}, got {part!r}")
-        if name.strip() in shares:
-            raise BadInput(f"prevalence: class {name.strip()!r} is given twice; once is enough")
-        shares[name.strip()] = value
+    shares = read_prevalence((text,))
+    if unknown := [name for name in shares if name not in names]:
+        raise BadInput(f"prevalence: {unknown[0]!r} is none of the classes {', '.join(names)}")
     rest, open_names = 1 - sum(shares.values()), [name for name in names if name not in shares]
     if rest < -1e-9 or (not open_names and rest > 1e-9):
         raise BadInput(f"prevalence: the shares add up to {1 - rest:g}; they must add up to 1")

@@ -152,11 +152,13 @@ def shortcuts(dataset: Dataset, found: list[Shortcut]) -> list[Finding]:
 
 
 def suspects(doubt: LabelDoubts) -> list[Finding]:
-    """One warning for all labels that confident learning counts as wrong."""
+    """One warning for all labels that confident learning counts as wrong, and a note on classes where it cannot."""
     sure = [each for each in doubt.suspects if each.confident]
+    notes = [_not_learnt(doubt.not_learnt)] if doubt.not_learnt else []
     if not sure:
-        return []
+        return notes
     return [
+        *notes,
         Finding(
             severity="warning",
             kind="label",
@@ -164,8 +166,18 @@ def suspects(doubt: LabelDoubts) -> list[Finding]:
             f"first {sure[0].file}: given {sure[0].given!r}, looks like {sure[0].likely!r}",
             count=doubt.estimated_errors,
             files=[each.file for each in sure[:_SHOWN]],
-        )
+        ),
     ]
+
+
+def _not_learnt(names: list[str]) -> Finding:
+    return Finding(
+        severity="note",
+        kind="label",
+        sentence=f"labels of {', '.join(map(repr, names))} are ranked, but none is called wrong: most of these images "
+        "look like another class to the classifier, so it may be the classifier that knows too few parts",
+        count=len(names),
+    )
 
 
 def _listed(doubt: LabelDoubts) -> str:

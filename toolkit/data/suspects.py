@@ -19,8 +19,9 @@ from device_agent.contract.optional import require
 from toolkit.data.images import Progress
 from toolkit.data.splits import folds
 
-FOLDS = 5
+FOLDS, FOLDS_OF_FEW, FEW_IMAGES = 5, 10, 5_000  # few images are worth the time to train on nine tenths of them
 SHARE = 0.15  # of the images, which are listed
+LEARNT = 0.5  # of a class's labels the classifier must agree with, or it is the classifier that is in doubt
 _MOST_TRAINED = 20_000  # images of one fold; more hardly change the ranking
 _COMPONENTS = 128
 _TREES = 120
@@ -50,12 +51,15 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 
 class LabelDoubts(msgspec.Struct, frozen=True, kw_only=True):
     """All doubts of a data set: `judged` images, the share of wrong labels that is estimated, how often the classifier
-    agrees with the labels (balanced over classes), the first 15 % by rank. `skipped` says why nothing was judged."""
+    agrees with the labels (balanced over classes), the first 15 % by rank. Of the classes in `not_learnt` no label is
+    counted as wrong: the classifier takes most of their images for something else, as it does where the parts are few.
+    `skipped` says why nothing was judged."""
 
     judged: int = 0
     estimated_errors: int = 0
     agreement: float = 0.0
     suspects: list[Suspect] = []
+    not_learnt: list[str] = []
     skipped: str = ""
 
 
@@ -76,7 +80,8 @@ def out_of_fold(
         views: kinds of features, (n, features) each.
         labels: (n,) from 0 to the highest, each of at least two groups.
     """
-    fold = folds(labels, groups, min(FOLDS, len(np.unique(groups)), int(np.bincount(labels).max())), seed)
+    wanted = FOLDS_OF_FEW if len(labels) <= FEW_IMAGES else FOLDS
+    fold = folds(labels, groups, min(wanted, len(np.unique(groups)), int(np.bincount(labels).max())), seed)
     total = np.zeros((len(labels), int(labels.max()) + 1))
     held_out = np.unique(fold)
     steps = len(held_out) * len(views)
@@ -117,6 +122,9 @@ def find_suspects(
     if members is not None:
         probabilities = _own_together(probabilities, given, members[rows][:, able])
     quality, wrong = _confident_learning(given, probabilities)
+    right = probabilities.argmax(axis=1) == given
+    agreement = np.array([right[given == label].mean() for label in range(len(able))])
+    wrong &= agreement[given] >= LEARNT
     scores[rows] = quality
     others = probabilities.copy()
     others[np.arange(len(rows)), given] = -1
@@ -134,14 +142,14 @@ def find_suspects(
         )
         for rank, place in enumerate(order, 1)
     ]
-    right = probabilities.argmax(axis=1) == given
-    agreement = float(np.mean([right[given == label].mean() for label in range(len(able))]))
-    return (
-        LabelDoubts(
-            judged=len(rows), estimated_errors=int(wrong.sum()), agreement=round(agreement, 4), suspects=suspects
-        ),
-        scores,
+    doubts = LabelDoubts(
+        judged=len(rows),
+        estimated_errors=int(wrong.sum()),
+        agreement=round(float(agreement.mean()), 4),
+        suspects=suspects,
+        not_learnt=[names[label] for label, share in zip(able, agreement, strict=True) if share < LEARNT],
     )
+    return doubts, scores
 
 
 def _confident_learning(
@@ -170,7 +178,7 @@ def _models(seed: int) -> list[tuple[Any, bool]]:
     linear = require("sklearn.linear_model", extra="toolkit")
     trees = require("sklearn.ensemble", extra="toolkit")
     return [
-        (linear.LogisticRegression(C=0.02, max_iter=200, tol=1e-2), True),
+        (linear.LogisticRegression(C=0.007, max_iter=200, tol=1e-2), True),
         (
             trees.ExtraTreesClassifier(
                 _TREES, min_samples_leaf=2, max_features="sqrt", random_state=seed, n_jobs=os.cpu_count()

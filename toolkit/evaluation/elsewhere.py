@@ -126,18 +126,25 @@ def _in_classes(run: Run, dataset: Dataset, mapping: Mapping[str, str], folder: 
     return replace(dataset, names=names, roles=roles_of(run), labels=places[dataset.labels], marks=marks)
 
 
-def _refuse_trained(run: Run, dataset: Dataset) -> None:
+def trained_on(run: Run, dataset: Dataset) -> dict[int, str]:
+    """The rows of a data set whose pixels are those of a training image of the run, and the name that it has there.
+
+    Raises:
+        NotFound, BadInput: the run's own images are gone, or were changed since.
+    """
     trained = run.dataset().only(run.rows("train").tolist())
     known = dict(zip(pixel_digests(trained), trained.files, strict=True))
-    same = [
-        (file, known[pixels])
-        for file, pixels in zip(dataset.files, dataset.pixels or [], strict=True)
-        if pixels in known
-    ]
+    ours = dataset.pixels if dataset.pixels is not None else pixel_digests(dataset)
+    return {row: known[pixels] for row, pixels in enumerate(ours) if isinstance(pixels, bytes) and pixels in known}
+
+
+def _refuse_trained(run: Run, dataset: Dataset) -> None:
+    same = trained_on(run, dataset)
     if same:
+        row, there = next(iter(same.items()))
         raise BadInput(
-            f"{dataset.dir}: {len(same)} of {len(dataset)} pictures are training images of the run, first {same[0][0]} "
-            f"(there {same[0][1]}); take them out"
+            f"{dataset.dir}: {len(same)} of {len(dataset)} pictures are training images of the run, first "
+            f"{dataset.files[row]} (there {there}); take them out"
         )
 
 

@@ -247,16 +247,32 @@ def _write(path: Path, key: str, logits: NDArray[np.float32]) -> None:
     write_whole(path, content.getvalue())
 
 
-def save_robustness(run: Run, result: Robustness) -> Path:
-    """Write the result and its heat maps into the run, each wholly or not at all; the path of the result.
+def save_robustness(run: Run, result: Robustness) -> Path | None:
+    """Write the result and its heat maps into the run, each wholly or not at all; the path of the result, None where
+    one that has the same conditions and more is there already: a second look at a few does not replace the whole.
 
     Raises:
         NotWritable: the disk is full or read-only.
     """
     path = run.dir / "robustness" / f"{result.artifact}.json"
+    if _is_part(result, path):
+        return None
     write_whole(path, msgspec.json.format(msgspec.json.encode(result, order="sorted"), indent=2) + b"\n")
     plot_robustness(path.with_suffix(".png"), result)
     return path
+
+
+def _is_part(result: Robustness, path: Path) -> bool:
+    """Whether the file has all conditions of the result, measured alike, and more."""
+    try:
+        whole = msgspec.json.decode(path.read_bytes(), type=Robustness)
+    except (OSError, msgspec.MsgspecError):
+        return False
+    alike = all(
+        getattr(whole, name) == getattr(result, name) for name in ("artifact_sha256", "data_sha256", "images", "seed")
+    )
+    has, asked = ({(one.kind, one.severity) for one in each.conditions} for each in (whole, result))
+    return alike and asked < has
 
 
 def plot_robustness(path: Path, result: Robustness) -> None:

@@ -37,7 +37,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
             raise BadInput(f"the review cost must be a number >= 0, got {self.review:g}")
 
 
-PART = r".+?=[^=,]*(?:,|$)|.+"  # of a list with commas, which a name may have too
+_PART = re.compile(r".+?=[^=,]*(?:,|$)|.+")  # of a list with commas, which a name may have too
 
 
 def read_prevalence(texts: tuple[str, ...]) -> dict[str, float]:
@@ -50,8 +50,8 @@ def read_prevalence(texts: tuple[str, ...]) -> dict[str, float]:
         BadInput: a text of another form, or a class twice.
     """
     stated: dict[str, float] = {}
-    for text in (part.removesuffix(",") for each in texts for part in re.findall(PART, each)):
-        name, _, value = text.rpartition("=")
+    for text in (part.removesuffix(",") for each in texts for part in _PART.findall(each)):
+        name, _, value = text.strip().rpartition("=")
         try:
             share = float(value)
         except ValueError:

@@ -106,3 +106,14 @@ def test_the_command_prints_what_it_saves(tiny_run):
     assert printed["corruptions"] == [msgspec.json.decode((tiny_run.dir / "robustness" / f"{NAME}.json").read_bytes())]
     assert printed["doubt"][0]["doubts"][0]["curve"]["images"] == len(answers_of(tiny_run, NAME, "val").labels)
     assert (tiny_run.dir / "robustness" / f"{NAME}.png").exists()
+
+
+def test_a_look_at_a_few_conditions_leaves_the_whole_result(tiny_run, measured):
+    path = robustness.save_robustness(tiny_run, measured)
+    whole = path.read_bytes()
+    part = ["--artifact", NAME, "--kinds", "jpeg", "--severities", "5"]
+    result = CliRunner().invoke(cli, ["robustness", str(tiny_run.dir), *part])
+    assert "not saved: the run has these conditions and more already" in result.stdout
+    assert path.read_bytes() == whole
+    result = CliRunner().invoke(cli, ["robustness", str(tiny_run.dir), *part, "--seed", "1"])
+    assert "saved     " in result.stdout and path.read_bytes() != whole, "another seed is another result"
