@@ -117,7 +117,7 @@ def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile
             _figure(report.preprocess_p50_ms, 3),
             _figure(report.load_ms, 0),
             _figure(report.rss_peak_mib, 0),
-            f"{report.size_mib:.2f}",
+            f"{report.size_mib:.3g}",
             _figure(_accuracy(run, name), 3),
         )
     if profile is not None:

@@ -32,7 +32,7 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassFlips(msgspec.Struct, frozen=True):
-    """Images of one class that only B has right (fixed) and that only A has (broken)."""
+    """Images of one class in which only B sees it (fixed) and in which only A does (broken)."""
 
     name: str
     images: int
@@ -128,8 +128,8 @@ def compare_answers(
         ClassFlips(
             name,
             int(truth[:, at].sum()),
-            int((truth[:, at] & right_b & ~right_a).sum()),
-            int((truth[:, at] & right_a & ~right_b).sum()),
+            int((truth & said_b & ~said_a)[:, at].sum()),
+            int((truth & said_a & ~said_b)[:, at].sum()),
         )
         for at, name in enumerate(a.names)
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import Label
-from toolkit.evaluation.comparison import Side, compare_models, write_flips
+from toolkit.evaluation.comparison import Side, compare_answers, compare_models, write_flips
+from toolkit.evaluation.figures import Judged
 from toolkit.runs import Run, open_run, write_record, write_split
 
 
@@ -78,3 +81,29 @@ def test_other_classes_are_refused(tiny_run: Run, other: Callable[..., Run]) -> 
     write_record(run.dir, msgspec.structs.replace(run.record, labels=labels))
     with pytest.raises(BadInput, match=r"classes bright, dark, good, .* rust, dark, good"):
         compare_models(Side(tiny_run, "onnx-fp32"), Side(open_run(run.dir), "onnx-fp32"))
+
+
+def test_a_mark_that_is_seen_counts_though_another_of_the_image_is_missed() -> None:
+    marks = np.tile([[True, False, True]], (12, 1))
+    groups = np.repeat([f"part {n}" for n in range(6)], 2)
+    one, both = np.array([-3.0, -9.0, -3.0]), np.array([-3.0, -9.0, 3.0])  # the second sees the pit, not the rust
+    sides = [
+        Judged(
+            logits=np.tile(each, (12, 1)),
+            probabilities=np.tile(1 / (1 + np.exp(-each)), (12, 1)),
+            labels=np.zeros(12, np.int64),
+            groups=groups,
+            names=["rust", "good", "pit"],
+            roles=["defect", "good", "defect"],
+            task="labels",
+            marks=marks,
+        )
+        for each in (one, both)
+    ]
+    answers: Any = SimpleNamespace(files=[f"{n}.png" for n in range(12)], groups=groups)
+    found = compare_answers(answers, *sides, titles=("A", "B"), split="val")
+    assert [(each.name, each.fixed, each.broken) for each in found.classes] == [
+        ("rust", 0, 0),
+        ("good", 0, 0),
+        ("pit", 12, 0),
+    ]
