@@ -1,8 +1,9 @@
 """Points on the line between the probe and the end of a fine-tuning.
 
 A network that was fine-tuned gently from a probe lies in the same basin, and the weights between the two are often
-better than either, on other days above all (Wortsman et al. 2022, Robust fine-tuning of zero-shot models). Which of
-them is kept, and why the middle is preferred: `selection`.
+better than either, on other days above all (Wortsman et al. 2022, Robust fine-tuning of zero-shot models). In one
+exploration, not kept as a benchmark, on the validation images of five group-wise folds of X-SDD with MobileNetV2 1.0 at
+128 px, the balanced log-loss was 0.096 at the probe, 0.057 at the end, and 0.045 at three quarters of the way.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from toolkit.training.epochs import judged
 from toolkit.training.examples import Examples
 from toolkit.training.judgement import Judge
 from toolkit.training.recipe import Recipe
-from toolkit.training.selection import MIDDLE, settled
+from toolkit.training.selection import settled
 
-SHARES = (1.0, 0.75, MIDDLE, 0.25)
+SHARES = (0.75, 0.5, 0.25)
 
 
 def blend(model: Any, recipe: Recipe, judge: Judge, val: Examples, state: Checkpoint) -> list[Epoch]:
@@ -37,46 +38,21 @@ def blend(model: Any, recipe: Recipe, judge: Judge, val: Examples, state: Checkp
     if not state.start or not last.epoch:
         return []
     end, answer = averaged(model, state), compile_answers(model)
-    rows, weights, losses = {1.0: last}, {}, {}
+    weights = {id(state.history[0]): state.start}
+    if last.epoch == recipe.epochs:
+        weights[id(last)] = end
     for share in SHARES:
-        weights[share] = [_point(*pair, share) for pair in zip(state.start, end, strict=True)]
-        model.set_weights(weights[share])
+        between = [_point(*pair, share) for pair in zip(state.start, end, strict=True)]
+        model.set_weights(between)
         logits = predict(model, val.images, recipe.architecture.input_spec(), answer=answer)
-        losses[share] = judge.calibrated_losses(logits, val.labels, val.marks)
-        if share < 1:
-            rows[share] = judged(judge, logits, val, epoch=last.epoch, loss=last.loss, lr=0.0, began=began)
-    leads = {share: lead(losses[MIDDLE], each, val.groups) for share, each in losses.items()}
-    points = [msgspec.structs.replace(rows[share], blend=share, val_lead=leads[share]) for share in SHARES]
-    state.history[-1:] = points
-    state.best = _kept(state, recipe, weights)
-    return points[1:]
-
-
-def lead(middle: NDArray[np.floating], other: NDArray[np.floating], groups: NDArray[np.str_]) -> float:
-    """By how many standard errors the mean of `other` (n,) is below that of `middle` (n,): paired by image, and the
-    images of a group count as one.
-
-    >>> groups = np.array(["a", "a", "b", "c"])
-    >>> round(lead(np.array([1.0, 1.0, 2.0, 3.0]), np.zeros(4), groups), 2)
-    7.0
-    """
-    _, of = np.unique(groups, return_inverse=True)
-    gains = np.bincount(of, weights=middle - other)
-    error = np.sqrt(len(gains) * gains.var(ddof=1)) if len(gains) > 1 else 0.0
-    return float(gains.sum() / error) if error else 0.0
-
-
-def _kept(state: Checkpoint, recipe: Recipe, weights: dict[float, Any]) -> Any:
-    """The weights that are settled on; of an earlier epoch they are those kept already."""
-    row, last = settled(state.history, recipe.stop_on, recipe.epochs), state.history[-1]
-    if not row.epoch:
-        return state.start
-    of_the_end = row.epoch == last.epoch and (row.blend < 1 or last.epoch == recipe.epochs)
-    return weights[row.blend] if of_the_end else state.best
+        row = judged(judge, logits, val, epoch=last.epoch, loss=last.loss, lr=0.0, began=began)
+        row = msgspec.structs.replace(row, blend=share)
+        state.history.append(row)
+        weights[id(row)] = between
+    state.best = weights.get(id(settled(state.history, recipe.stop_on, recipe.epochs)), state.best)
+    return state.history[-len(SHARES) :]
 
 
 def _point(first: NDArray[Any], final: NDArray[Any], share: float) -> NDArray[Any]:
     """Between two values of a weight; what is no number to be mixed, such as the state of a generator, is the final."""
-    if share == 1 or final.dtype.kind != "f":
-        return final
-    return np.asarray(first + share * (final - first), final.dtype)
+    return np.asarray(first + share * (final - first), final.dtype) if final.dtype.kind == "f" else final

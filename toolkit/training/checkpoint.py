@@ -22,8 +22,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """One line of history.csv. Losses are balanced over the classes; `val_` figures are measured on the validation
     images, the calibrated loss at its own best temperature; `defect` figures take all good and all defect classes
     together and need both; `rate` is the learning rate at the end, `gradient_norm` the median over the steps, before
-    clipping; epoch 0 is the probe. `blend` under 1 is a point between the probe (0) and this epoch (1); `val_lead` is
-    by how many standard errors the calibrated loss of such a point, or of the end, is below that of the middle."""
+    clipping; epoch 0 is the probe. `blend` under 1 is a point between the probe (0) and this epoch (1)."""
 
     epoch: int
     loss: float
@@ -38,7 +37,6 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     val_defect_balanced_accuracy: float | None = None
     gradient_norm: float | None = None
     blend: float = 1.0
-    val_lead: float | None = None
 
 
 def place(epoch: int, blend: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.evaluation.figures import Role, Task
-from toolkit.evaluation.metrics import balanced_losses, macro_f1
+from toolkit.evaluation.metrics import balanced_loss, macro_f1
 
 Logits = NDArray[np.floating]
 Marks = NDArray[np.bool_]
@@ -49,31 +49,20 @@ class Judge(NamedTuple):
     def figures(self, logits: Logits, labels: NDArray[np.integer], marks: Marks | None) -> Figures:
         """What logits (n, classes) are worth for images of these labels (n,) and marks (n, classes)."""
         if self.task == "labels" and marks is not None:
-            return self._of_marks(logits.astype(np.float64), labels, marks)
+            return self._of_marks(logits.astype(np.float64), marks)
+        logits = logits.astype(np.float64)
         said = np.asarray(logits.argmax(axis=1))
+        losses = [balanced_loss(logits / temperature, labels) for temperature in TEMPERATURES]
         return Figures(
-            loss=float(self._losses(logits.astype(np.float64), labels, None).mean()),
-            calibrated_loss=float(self.calibrated_losses(logits, labels, None).mean()),
+            loss=balanced_loss(logits, labels),
+            calibrated_loss=min(losses),
             accuracy=float(np.mean(said == labels)),
             balanced_accuracy=float(np.mean([np.mean(said[labels == label] == label) for label in np.unique(labels)])),
             macro_f1=macro_f1(labels, said),
             **self._of_defects(self.defects[labels], self.defects[said]),
         )
 
-    def calibrated_losses(
-        self, logits: Logits, labels: NDArray[np.integer], marks: Marks | None
-    ) -> NDArray[np.float64]:
-        """Of each image (n,) its part of the balanced loss in nats, at the temperature that suits all of them best;
-        the mean is the `calibrated_loss` of `figures`."""
-        scores = logits.astype(np.float64)
-        return min((self._losses(scores / each, labels, marks) for each in TEMPERATURES), key=np.mean)
-
-    def _losses(self, logits: Logits, labels: NDArray[np.integer], marks: Marks | None) -> NDArray[np.float64]:
-        if self.task == "labels" and marks is not None:
-            return _marks_losses(logits[:, self.defects], marks[:, self.defects])
-        return balanced_losses(logits, labels)
-
-    def _of_marks(self, logits: NDArray[np.float64], labels: NDArray[np.integer], marks: Marks) -> Figures:
+    def _of_marks(self, logits: NDArray[np.float64], marks: Marks) -> Figures:
         """Macro-F1 over the marks that occur, each at threshold 0, and over bearing none; an answer is right if all
         marks are."""
         true, scores = marks[:, self.defects], logits[:, self.defects]
@@ -82,9 +71,10 @@ class Judge(NamedTuple):
         there = true.any(axis=0)
         sides = [(true, said), (~true, ~said)]
         rates = np.stack([(one & two).sum(axis=0) / np.maximum(one.sum(axis=0), 1) for one, two in sides])
+        losses = [_marks_loss(scores / temperature, true) for temperature in TEMPERATURES]
         return Figures(
-            loss=float(self._losses(logits, labels, marks).mean()),
-            calibrated_loss=float(self.calibrated_losses(logits, labels, marks).mean()),
+            loss=_marks_loss(scores, true),
+            calibrated_loss=min(losses),
             accuracy=float(np.mean((said == true).all(axis=1))),
             balanced_accuracy=float(rates.mean(axis=0)[there].mean()),
             macro_f1=_mean_f1(*with_good),
@@ -105,8 +95,8 @@ def _mean_f1(true: Marks, said: Marks) -> float:
     return float((2 * hits[there] / either[there]).mean())
 
 
-def _marks_losses(scores: NDArray[np.floating], true: Marks) -> NDArray[np.float64]:
-    """Binary cross-entropy (n,) in nats; the mean is, over marks, that of the images with and of those without it."""
+def _marks_loss(scores: NDArray[np.float64], true: Marks) -> float:
+    """Binary cross-entropy in nats: the mean over marks of the mean over images with, and over those without it."""
     surprise = np.logaddexp(0, np.where(true, -scores, scores))
-    shares = sum(side / np.maximum(side.sum(axis=0), 1) for side in (true, ~true))
-    return np.asarray((surprise * shares).mean(axis=1) * len(true) / 2)
+    sides = [(surprise * side).sum(axis=0) / np.maximum(side.sum(axis=0), 1) for side in (true, ~true)]
+    return float(np.mean(sides))

@@ -6,10 +6,6 @@ probe only if it is no worse in what was asked for and in macro-F1, *and* better
 how sure every answer is and so has far less noise; among those the lowest loss is kept. The loss is taken at its own
 best temperature: networks that were trained longer are surer than they are right, and the temperature that each
 artifact gets undoes that.
-
-Of the points on the line between the probe and the end, the middle is kept unless the loss of another is lower by two
-standard errors: on one small validation set the lowest is mostly the luckiest, and over many sets the middle was the
-lowest (docs/adr/0011-from-the-probe-along-a-line.md).
 """
 
 from __future__ import annotations
@@ -17,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from toolkit.training.checkpoint import Epoch
-
-MIDDLE, CLEAR_LEAD = 0.5, 2.0
 
 
 def score(row: Epoch, stop_on: str) -> tuple[float, ...]:
@@ -55,19 +49,13 @@ def settled(history: Sequence[Epoch], stop_on: str, epochs: int) -> Epoch:
     """What is kept of a training of so many epochs that has come to its end.
 
     After a probe the rate has fallen to nothing by the last epoch; it and the points between it and the probe are few
-    and quiet. If the middle passes the probe, only a point with a clear lead over it is chosen instead. Of a training
-    that stopped early, and of one that has no such points (an older version began it and kept no probe), every epoch
-    may be the best.
+    and quiet, and the best of them is no luck. Of a training that stopped early, and of one that has no such points (an
+    older version began it and kept no probe), every epoch may be the best.
     """
     probe, last = history[0], history[-1]
     if probe.epoch or last.blend == 1 or last.epoch < epochs:
         return best(history, stop_on)
-    line = [row for row in history[1:] if row.epoch == last.epoch]
-    middle = next((row for row in line if row.blend == MIDDLE and _passes(row, probe, stop_on)), None)
-    if middle is None:
-        return best([probe, *line], stop_on)
-    ahead = [row for row in line if (row.val_lead or 0) >= CLEAR_LEAD and _passes(row, probe, stop_on)]
-    return min([middle, *ahead], key=_sharp_loss)
+    return best([probe, *(row for row in history[1:] if row.epoch == last.epoch)], stop_on)
 
 
 def gains(history: Sequence[Epoch], stop_on: str) -> list[bool]:

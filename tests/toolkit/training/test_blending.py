@@ -24,7 +24,7 @@ LABELS = np.arange(400) % 2
 SIGNAL = np.where(LABELS == 1, 1.0, -1.0)[:, None] * np.array([[1.0, 1.0]]) + np.random.default_rng(0).normal(
     0, 1.0, (400, 2)
 )
-VAL: Any = SimpleNamespace(images=SIGNAL, labels=LABELS, marks=None, groups=np.arange(400).astype(str))
+VAL: Any = SimpleNamespace(images=SIGNAL, labels=LABELS, marks=None)
 COUNT = np.array([7], np.uint32)  # the state of a generator, which is no weight
 
 
@@ -146,13 +146,3 @@ def test_a_lucky_epoch_on_the_way_is_not_kept_unless_the_training_stopped_there(
     stopped.best = [np.array([1.0, 1.0], np.float32), COUNT]
     blending.blend(_Linear(), msgspec.structs.replace(RECIPE, epochs=9), JUDGE, VAL, stopped)
     assert stopped.best[0].tolist() == [1.0, 1.0]
-
-
-def test_a_lead_is_counted_by_groups_so_that_photographs_of_one_part_are_one_witness() -> None:
-    rng = np.random.default_rng(0)
-    parts = rng.normal(0.05, 0.2, 40)
-    gains, groups = np.repeat(parts, 10), np.repeat(np.arange(40), 10).astype(str)
-    by_part = blending.lead(gains, np.zeros(400), groups)
-    assert by_part == pytest.approx(parts.sum() / (np.sqrt(40) * parts.std(ddof=1)))
-    assert blending.lead(gains, np.zeros(400), np.arange(400).astype(str)) > 3 * by_part
-    assert blending.lead(gains, np.zeros(400), np.full(400, "one part")) == 0.0, "of one part nothing is known"

@@ -58,17 +58,3 @@ def test_targets_of_marks_have_nothing_in_the_good_column() -> None:
     judge, marks = Judge("labels", ROLES), np.array([[True, True, False]])
     assert judge.targets(np.array([0]), marks).tolist() == [[1, 0, 0]]
     assert Judge("hierarchy", ROLES).targets(np.array([1]), None).tolist() == [[0, 1, 0]]
-
-
-@pytest.mark.parametrize("task", ["classes", "labels"])
-def test_the_losses_of_the_images_have_the_calibrated_loss_for_their_mean(task: str) -> None:
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(90, 3)), rng.choice(3, 90, p=[0.1, 0.2, 0.7])
-    marks = np.eye(3, dtype=bool)[labels] | (rng.random((90, 3)) < 0.2)
-    judge = Judge(task, ROLES)  # type: ignore[arg-type]
-    losses, found = judge.calibrated_losses(logits, labels, marks), judge.figures(logits, labels, marks)
-    assert losses.shape == (90,) and losses.mean() == pytest.approx(found.calibrated_loss)
-    surprise, true = np.logaddexp(0, np.where(marks, -logits, logits))[:, [0, 2]], marks[:, [0, 2]]
-    of_marks = [[surprise[side[:, k], k].mean() for side in (true, ~true)] for k in (0, 1)]
-    by_hand = np.mean(of_marks) if task == "labels" else balanced_loss(logits, labels)
-    assert found.loss == pytest.approx(by_hand)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toolkit.training.checkpoint import Epoch
-from toolkit.training.selection import best, gains, score, settled, waited
+from toolkit.training.selection import best, gains, score, waited
 
 
 def _row(epoch: int, f1: float, loss: float = 1.0, calibrated: float | None = None, **more: float) -> Epoch:
@@ -76,20 +76,3 @@ def test_patience_counts_from_the_last_gain() -> None:
     assert waited(history, "macro-f1") == 2 and waited([], "macro-f1") == 0
     with pytest.raises(ValueError, match="no epoch"):
         best([], "macro-f1")
-
-
-def _line(middle: float, end: float, lead: float, f1: float = 0.95) -> list[Epoch]:
-    """A probe of loss 0.2 and macro-F1 0.9, and two points of its fine-tuning."""
-    points = [(1.0, end, lead), (0.5, middle, 0.0)]
-    rows = [_row(8, f1, calibrated=loss, blend=share, val_lead=ahead) for share, loss, ahead in points]
-    return [_row(0, 0.9, calibrated=0.2), *rows]
-
-
-@pytest.mark.parametrize(("lead", "kept"), [(1.9, 0.5), (2.1, 1.0)], ids=["may be luck", "clear"])
-def test_the_middle_of_the_line_is_kept_unless_another_point_is_clearly_better(lead: float, kept: float) -> None:
-    assert settled(_line(middle=0.06, end=0.03, lead=lead), "macro-f1", 8).blend == kept
-
-
-def test_a_middle_that_does_not_pass_the_probe_is_no_ground_to_prefer_it() -> None:
-    assert settled(_line(middle=0.3, end=0.1, lead=1.0), "macro-f1", 8).blend == 1.0
-    assert settled(_line(middle=0.06, end=0.03, lead=9.0, f1=0.8), "macro-f1", 8).epoch == 0
