@@ -36,8 +36,8 @@ Images = NDArray[np.uint8]
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_sha256` the digest of every image,
-    class and group in it, `split_sha256` that of split.csv, `recipe` all that the training was asked for, `reasons` why
+    """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_from_run` the same as seen from the
+    run's folder, `data_sha256` the digest of every image, class and group in it, `split_sha256` that of split.csv, `recipe` all that the training was asked for, `reasons` why
     where they were chosen by the data, `packages` the versions that it ran with, `prevalence` the share of each class
     on the line, if stated. `metrics` are in [0, 1], measured on the validation images by Keras."""
 
@@ -50,6 +50,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float
     seed: int
     data: str
+    data_from_run: str = ""
     data_sha256: str
     split_sha256: str = ""
     recipe: dict[str, Any]
@@ -76,6 +77,12 @@ class Run:
         """The Keras model."""
         return self.dir / "model.keras"
 
+    @property
+    def data(self) -> Path:
+        """Where the images are: where they were, or at the same place beside the run if both were moved together."""
+        there, moved = Path(self.record.data), self.dir / self.record.data_from_run
+        return moved.resolve() if self.record.data_from_run and not there.exists() and moved.exists() else there
+
     def artifact_dir(self, name: str) -> Path:
         """Folder of one artifact, such as "litert-int8"; it may not be there yet."""
         return self.dir / "artifacts" / name
@@ -99,7 +106,10 @@ class Run:
     def _dataset(self) -> Dataset:
         from toolkit.data.images import open_dataset
 
-        found, data = open_dataset(Path(self.record.data), join=False), self.record.data
+        data = self.data
+        if not data.exists():
+            raise NotFound(f"{data}: the images of the run {self.dir} are gone; {self._ways_on}")
+        found = open_dataset(data, join=False)
         names = [label.name for label in self.labels]
         if list(found.names) != names:
             raise BadInput(f"{data}: classes are {', '.join(found.names)}, the run has {', '.join(names)}")
@@ -115,7 +125,7 @@ class Run:
 
     @property
     def _ways_on(self) -> str:
-        return f"put them back, or train again with: lineside train {self.record.data} --out {self.dir} --fresh"
+        return f"put them back, or train again with: lineside train {self.data} --out {self.dir} --fresh"
 
     @functools.cached_property
     def _split(self) -> dict[str, Place]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -87,6 +88,15 @@ def own_run(tiny_run: Run, tmp_path: Path) -> Run:
     record = msgspec.structs.replace(tiny_run.record, data=str(tmp_path / "images"), split_sha256=split_sha256)
     write_record(tiny_run.dir, record)
     return open_run(tiny_run.dir)
+
+
+def test_images_that_were_moved_together_with_the_run_are_found(own_run: Run, tmp_path: Path) -> None:
+    moved = {"data": str(tmp_path / "elsewhere" / "images"), "data_from_run": os.path.relpath(own_run.data, own_run.dir)}
+    write_record(own_run.dir, msgspec.structs.replace(own_run.record, **moved))
+    assert open_run(own_run.dir).dataset().files == own_run.dataset().files
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(NotFound, match=r"elsewhere/images: the images of the run .* are gone; put them back"):
+        open_run(own_run.dir).dataset()
 
 
 def test_image_gone_since_training(own_run: Run) -> None:

@@ -97,9 +97,14 @@ def _deal_many(labels: Labels, group_of: NDArray[np.intp], count: int, k: int, s
 
 
 def _share(labels: Labels, groups: Groups, share: float, seed: int) -> NDArray[np.int64]:
-    """Rows of about `share` of the images of each class, in whole groups: one fold of as many as fit."""
+    """Rows of about `share` of the images of each class, in whole groups: of as many folds as fit, the one that comes
+    nearest. Large groups are dealt first, so a fixed fold would get the largest of all whatever the seed."""
     k = min(max(2, round(1 / share)), _most_folds(labels, groups))
-    return np.flatnonzero(_deal(labels, groups, k, seed) == 0)
+    fold, classes = _deal(labels, groups, k, seed), int(labels.max()) + 1
+    counts = np.bincount(fold * classes + labels, minlength=k * classes).reshape(k, classes)
+    off = np.abs(counts / np.maximum(counts.sum(axis=0), 1) - share).sum(axis=1)
+    order = np.random.default_rng(seed).permutation(k)
+    return np.flatnonzero(fold == order[off[order].argmin()])
 
 
 def _fill(dataset: Dataset, members: NDArray[np.bool_], split: NDArray[np.str_]) -> None:

@@ -13,6 +13,9 @@ from device_agent.contract.errors import BadInput
 from toolkit.data.tables import read_table
 from toolkit.evaluation.intervals import Z
 
+BORROWED = 4.0
+"""Pictures of the whole that a cell without errors borrows for its variance: with fewer, intervals of 10 to 60 labels
+hold the truth in under 93 % of simulated draws, with more the interval of many labels grows for nothing."""
 NEEDED = ("class", "predicted", "cell", "weight", "within_group")
 
 
@@ -41,8 +44,9 @@ def estimate(
 
     The share of errors is the weighted sum of the errors over the sum of the weights (Horvitz & Thompson 1952; Hájek
     1971). Its variance is that of two phases, within the groups and within the cells (Särndal, Swensson & Wretman 1992,
-    chapter 9); a cell in which no error was found is not free of them, but as if one more picture had been drawn from
-    all. The interval is Wilson's (1927) for a simple sample that is as exact.
+    chapter 9); a cell in which no error was found is not free of them, but as if a few more pictures had been drawn
+    from all (`BORROWED`). The interval is Wilson's (1927) for a simple sample that is as exact; where no error at all was
+    found nothing is known of where they are, and no more is claimed than for as many pictures of a simple sample.
 
     Args:
         right: (n,) whether the model's answer is the label.
@@ -70,12 +74,13 @@ def estimate(
     variance, cell = 0.0, np.unique(np.asarray(cells), return_inverse=True)[1]
     for number in range(int(cell.max()) + 1):
         here = cell == number
-        errors = wrong[here].mean() or pooled / (here.sum() + 1)
+        errors = wrong[here].mean() or BORROWED * pooled / (here.sum() + BORROWED)
         spread = (one[here] ** 2).mean() * errors - (one[here].mean() * errors) ** 2
         variance += float((two[here] * (two[here] - 1)).sum() * spread)
         variance += float((weights[here] * (one[here] - 1)).sum() * errors)
     variance /= total**2
-    images = total if variance <= 0 else min(pooled * (1 - pooled) / variance, total)
+    most = total if wrong.any() or len(wrong) == round(total) else len(wrong)
+    images = most if variance <= 0 else min(pooled * (1 - pooled) / variance, most)
     low, high = _wilson(share, images)
     return Estimate(
         accuracy=1 - share,

@@ -37,10 +37,10 @@ def data(run: Run) -> Section:
         tables = [_counts(run)]
     except (BadInput, NotFound) as error:
         sentences.append(f"The images cannot be counted any more: {error}.")
-    sentences.append(f"Folder: {record.data}.")
+    sentences.append(f"Folder: {run.data}.")
     sentences.append(f"Digest of every image, class and group: {record.data_sha256}.")
     sentences.append(f"Digest of the split: {record.split_sha256}.")
-    folder, verbatim, warnings = Path(record.data), [], []
+    folder, verbatim, warnings = run.data.parent if run.data.is_file() else run.data, [], []
     licence, source = licence_of(folder), source_of(folder)
     if licence is None:
         warnings.append("No licence lies with the images.")

@@ -35,7 +35,7 @@ def leak_notes(run: Run, dataset: Dataset, split: NDArray[np.str_]) -> list[str]
         BadInput: it was taught on images, or parts, that are judged on here.
     """
     places = read_split(run.dir / "split.csv", run.record.split_sha256)
-    source = Path(run.record.data)
+    source = run.data
     folder = source.parent if source.is_file() else source  # a manifest that was named
     unknown = f"{run.dir}: whether it was taught the test images of this training cannot be found out"
     try:

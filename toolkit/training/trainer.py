@@ -86,6 +86,7 @@ def train(
     with reading(out):
         if out.exists() and not out.is_dir():
             raise BadInput(f"{out}: is a file; a run needs a folder")
+        _check_outside(out, dataset)
     devices = open_devices(distribute)
     devices.check(recipe.batch)
     with ExitStack() as stack:
@@ -97,7 +98,7 @@ def train(
         if old is not None and prevalence is None:
             record = msgspec.structs.replace(record, prevalence=old.prevalence)
         if old is not None and old.status == "trained":
-            return _trained_already(out, old, record.prevalence, devices, began)
+            return _trained_already(out, old, record, devices, began)
         parts = [_examples(stack, dataset, split == name, recipe, out, devices, watch) for name in ("train", "val")]
         keep = _keeper(out, record, dataset, split, begun=state is not None) if devices.chief else _keep_nothing
         tracking = Tracking(_sinks(out, record, mlflow, state) if devices.chief else {}, watch.warn)
@@ -113,13 +114,19 @@ def train(
         return report(out, record, already=False, began=began)
 
 
+def _check_outside(out: Path, dataset: Dataset) -> None:
+    """Plots in a folder whose sub-folders are classes would be images of one more class."""
+    if dataset.manifest is None and dataset.dir.resolve() in (out.resolve(), *out.resolve().parents):
+        raise BadInput(f"{out}: must lie outside of {dataset.dir}, whose folders are the classes")
+
+
 def _trained_already(
-    out: Path, old: RunRecord, prevalence: list[float] | None, devices: Devices, began: float
+    out: Path, old: RunRecord, new: RunRecord, devices: Devices, began: float
 ) -> TrainingResult:
     """What the run's folder tells the chief, on every machine."""
     content = b""
     if devices.chief:
-        restated = _restated(out, old, prevalence)
+        restated = _restated(out, old, new)
         found = report(out, old, already=True, began=began)
         content = msgspec.json.encode(msgspec.structs.replace(found, prevalence_changed=restated))
     return msgspec.json.decode(devices.told(content), type=TrainingResult)
@@ -206,6 +213,7 @@ def _record(
         alpha=recipe.architecture.alpha,
         seed=recipe.seed,
         data=str(dataset.source.resolve()),
+        data_from_run=Path(os.path.relpath(dataset.source.resolve(), out.resolve())).as_posix(),
         data_sha256=dataset.sha256(),
         split_sha256=hashlib.sha256(split_table(dataset, split)).hexdigest(),
         recipe=recipe.document(),
@@ -241,12 +249,14 @@ def _held(out: Path, new: RunRecord, fresh: bool, replace: bool) -> RunRecord | 
     return old
 
 
-def _restated(out: Path, old: RunRecord, prevalence: list[float] | None) -> bool:
-    """Whether the record had another prevalence, which no weight depends on; it then has the new one."""
-    if prevalence == old.prevalence:
-        return False
-    write_record(out, msgspec.structs.replace(old, prevalence=prevalence))
-    return True
+def _restated(out: Path, old: RunRecord, new: RunRecord) -> bool:
+    """Whether the record had another prevalence; it then has the new one, and where the images are now. No weight
+    depends on either."""
+    told = {name: getattr(new, name) for name in ("prevalence", "data", "data_from_run")}
+    restated = msgspec.structs.replace(old, **told)
+    if restated != old:
+        write_record(out, restated)
+    return restated.prevalence != old.prevalence
 
 
 def _identity(record: RunRecord) -> dict[str, Any]:

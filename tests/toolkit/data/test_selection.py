@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -301,3 +303,25 @@ def test_many_features_are_reduced_and_distances_stay_about_as_they_were() -> No
     before, after = (np.linalg.norm(values[1:] - values[0], axis=1) for values in (scaled, points))
     assert before.std() > 0.3
     assert after / before == pytest.approx(np.ones(39), abs=0.25)
+
+
+@pytest.mark.parametrize(("budget", "least"), [(10, 0.9), (20, 0.92), (60, 0.92)])
+@pytest.mark.parametrize("sure", ["rightly", "too sure"])
+def test_the_interval_of_few_labels_holds_the_truth(budget: int, least: float, sure: str) -> None:
+    held = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        confidence = np.clip(rng.beta(19, 1, 600), 0.5, 0.9999) if sure == "rightly" else np.full(600, 0.99)
+        right = rng.random(600) < (confidence if sure == "rightly" else 0.9)
+        doubt: Any = SimpleNamespace(labels=rng.integers(0, 2, 600), confidence=confidence, names=["a", "b"])
+        drawn = draw(doubt, [str(row) for row in range(600)], budget, rng)
+        found = estimate(right[drawn.rows], drawn.cells, 1 / drawn.probabilities, drawn.within_group)
+        held.append(found.interval[0] - 1e-9 <= right.mean() <= found.interval[1] + 1e-9)
+    assert np.mean(held) >= least
+
+
+def test_labels_without_an_error_prove_no_more_than_as_many_of_a_simple_sample() -> None:
+    found = estimate(np.ones(20, bool), [f"cell {row // 10}" for row in range(20)], np.full(20, 50.0))
+    assert found.as_good_as == 20 and found.interval[0] == pytest.approx(0.839, abs=0.002), "Wilson of 20 of 20"
+    whole = estimate(np.ones(20, bool), ["cell"] * 20, np.ones(20))
+    assert whole.pool == 20 and whole.as_good_as == 20

@@ -57,6 +57,16 @@ def test_every_class_with_three_groups_is_split(groups_of: list[int], seed: int)
     check(data, split(data, seed))
 
 
+@pytest.mark.parametrize("small", [5, 30])
+def test_a_group_far_larger_than_the_others_is_trained_on_whatever_the_seed(small: int) -> None:
+    groups = ["coil"] * 80 + [f"good-{part}" for part in range(small)] + [f"pit-{part}" for part in range(6)]
+    data = dataset([0] * (80 + small) + [1] * 6, groups)
+    for seed in range(8):
+        sides = split(data, seed)
+        check(data, sides)
+        assert sides[0] == "train"
+
+
 def test_shares_come_near_those_asked_for_in_each_class() -> None:
     data = drawn([300, 120, 60])
     sides = split(data, 1)

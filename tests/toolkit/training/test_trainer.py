@@ -136,6 +136,19 @@ def test_trained_already(data: Dataset, whole: Path) -> None:
     assert (whole / "model.keras").stat().st_mtime_ns == before
 
 
+def test_a_run_that_was_moved_is_told_where_its_images_are_now(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    shutil.copytree(data.dir, tmp_path / "images")
+    assert _train(open_dataset(tmp_path / "images"), tmp_path / "run").already_trained
+    assert open_run(tmp_path / "run").record.data == str(tmp_path / "images")
+
+
+def test_a_run_among_the_class_folders_would_be_a_class(data: Dataset) -> None:
+    with pytest.raises(BadInput, match="must lie outside of .*, whose folders are the classes"):
+        _train(dataclasses.replace(data, manifest=None), data.dir / "run")
+    assert not (data.dir / "run").exists()
+
+
 def test_another_training_in_the_folder_is_named(data: Dataset, whole: Path) -> None:
     other = msgspec.structs.replace(RECIPE, epochs=9, lr=0.5)
     with pytest.raises(BadInput, match=r"epochs was 4 and is 9; lr was 0\.003 and is 0\.5; .*--replace"):
