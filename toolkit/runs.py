@@ -36,10 +36,11 @@ Images = NDArray[np.uint8]
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_from_run` the same as seen from the
-    run's folder, `data_sha256` the digest of every image, class and group in it, `split_sha256` that of split.csv, `recipe` all that the training was asked for, `reasons` why
-    where they were chosen by the data, `packages` the versions that it ran with, `prevalence` the share of each class
-    on the line, if stated. `metrics` are in [0, 1], measured on the validation images by Keras."""
+    """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_from_run` the same as seen from
+    the run's folder, `data_sha256` the digest of every image, class and group in it, `split_sha256` that of
+    split.csv, `recipe` all that the training was asked for, `reasons` why where they were chosen by the data,
+    `packages` the versions that it ran with, `prevalence` the share of each class on the line, if stated. `metrics`
+    are in [0, 1], measured on the validation images by Keras."""
 
     schema: str = RUN_SCHEMA
     status: Literal["training", "trained"]

@@ -91,7 +91,10 @@ def own_run(tiny_run: Run, tmp_path: Path) -> Run:
 
 
 def test_images_that_were_moved_together_with_the_run_are_found(own_run: Run, tmp_path: Path) -> None:
-    moved = {"data": str(tmp_path / "elsewhere" / "images"), "data_from_run": os.path.relpath(own_run.data, own_run.dir)}
+    moved = {
+        "data": str(tmp_path / "elsewhere" / "images"),
+        "data_from_run": os.path.relpath(own_run.data, own_run.dir),
+    }
     write_record(own_run.dir, msgspec.structs.replace(own_run.record, **moved))
     assert open_run(own_run.dir).dataset().files == own_run.dataset().files
     shutil.rmtree(tmp_path / "images")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput, NotFound
+from toolkit.data.classes import BETWEEN
 from toolkit.data.images import Dataset
 from toolkit.data.listing import ANNOTATIONS, within
 from toolkit.data.tables import Table, csv_text, read_table
@@ -79,7 +80,7 @@ def read_annotations(paths: Sequence[Path]) -> Annotations:
             if key in said:
                 _, other, at = said[key]
                 raise BadInput(f"{table.where(row)}: {who} has labelled {key[0]} before, at {other.where(at)}")
-            said[key] = label, table, row
+            said[key] = _in_order(label), table, row
     if not said:
         raise BadInput(f"{paths[0]}: no label is listed")
     files = list(dict.fromkeys(file for file, _ in said))
@@ -93,6 +94,15 @@ def read_annotations(paths: Sequence[Path]) -> Annotations:
         _codes([who for _, who in said], annotators),
         _codes([label for label, _, _ in said.values()], names),
     )
+
+
+def _in_order(label: str) -> str:
+    """Several marks of one image in one spelling.
+
+    >>> _in_order("scratch| pit")
+    'pit|scratch'
+    """
+    return BETWEEN.join(sorted({part.strip() for part in label.split(BETWEEN)}))
 
 
 def disagreement(votes: NDArray[np.int64]) -> NDArray[np.float64]:

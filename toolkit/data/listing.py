@@ -74,15 +74,16 @@ def list_folders(folder: Path, suffixes: Iterable[str]) -> Listing:
     files: list[str] = []
     classes: list[str] = []
     for name in names:
-        found = [path for path in _walk(folder / name) if path.suffix.lower() in known]
+        found = [path for path in walk(folder / name) if path.suffix.lower() in known]
         if not found:
             raise BadInput(f"{folder / name}: no image in this class folder ({formats})")
-        files += [path.relative_to(folder).as_posix() for path in found]
+        files += [_nameable(folder, path) for path in found]
         classes += [name] * len(found)
     if not files:
         raise BadInput(
             f"{folder}: no image there; a data set is a folder with one folder of images per class ({formats})"
         )
+    _check_links(folder, files)
     return Listing(files, classes)
 
 
@@ -116,7 +117,7 @@ def passed_over(folder: Path, files: Iterable[str]) -> dict[str, int]:
     """
     taken, counts = {folder / file for file in files}, Counter[str]()
     for entry in _entries(folder):
-        for path in _walk(folder / entry.name) if entry.is_dir() else [folder / entry.name]:
+        for path in walk(folder / entry.name) if entry.is_dir() else [folder / entry.name]:
             if path not in taken and path.relative_to(folder).as_posix() not in ABOUT:
                 counts[f"{entry.name}/*{path.suffix}" if entry.is_dir() else f"*{path.suffix}"] += 1
     return dict(sorted(counts.items()))
@@ -127,14 +128,35 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def _walk(folder: Path) -> list[Path]:
+def walk(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
+    """All files below a folder, in alphabetical order and but for hidden ones. Links are followed, but not round in a
+    circle; one that leads nowhere is in the list."""
     found: list[Path] = []
+    above |= {os.path.realpath(folder)}
     for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False):
-            found += _walk(folder / entry.name)
-        elif entry.is_file():
-            found.append(folder / entry.name)
+        path = folder / entry.name
+        if entry.is_dir():
+            found += walk(path, above) if os.path.realpath(path) not in above else []
+        elif entry.is_file() or entry.is_symlink():
+            found.append(path)
     return found
+
+
+def _nameable(folder: Path, path: Path) -> str:
+    """The file as a manifest names it, whose cells have no blanks around them."""
+    file = within(folder, path.relative_to(folder).as_posix())
+    if any(cell != cell.strip() for cell in (file, file.split("/")[0])):
+        raise BadInput(f"{folder}: {file!r} begins or ends with a blank; rename it")
+    return file
+
+
+def _check_links(folder: Path, files: list[str]) -> None:
+    links = [file for file in files if (folder / file).is_symlink() and not (folder / file).exists()]
+    if links:
+        raise BadInput(
+            f"{folder}: {len(links)} of {len(files)} files are links that lead nowhere, first {links[0]}; fetch what "
+            "they stand for, or take them away"
+        )
 
 
 def _check_splits(table: Table, splits: list[str] | None) -> list[str] | None:

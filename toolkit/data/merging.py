@@ -81,10 +81,12 @@ def merge_labels(
 
     Raises:
         BadInput: tables that do not fit (see `read_annotations`), an image that does not lie beside `out` or is not in
-            `manifest`, fewer than two classes, or `out` is there and not `force`.
+            `manifest`, fewer than two classes, or `out` is no .csv, or is there and not `force`.
         MissingPackage: crowd-kit is not installed, for dawid-skene.
         NotWritable: the disk is full, read-only or forbids it.
     """
+    if out.suffix.lower() != ".csv":
+        raise BadInput(f"{out}: the manifest is written as a table of text, such as {out.with_suffix('.csv')}")
     said = read_annotations(paths)
     other, without_labels = _other_columns(manifest, said)
     _check_images(out, said)
@@ -92,8 +94,10 @@ def merge_labels(
     share = votes / votes.sum(axis=1, keepdims=True) if method == "majority" else dawid_skene(said)
     merged = consensus(share)
     decided = np.flatnonzero(merged >= 0)
+    if not len(decided):
+        raise BadInput(f"{out}: on none of {len(said.files)} images is a class ahead; have them labelled once more")
     names = [said.names[label] for label in merged[decided]]
-    check_names(out, sorted(set(names)) or [""])
+    check_names(out, sorted(set(names)))
     apart = disagreement(votes)
     rows = [
         [

@@ -15,7 +15,7 @@ from pathlib import Path
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.frames.picture import SUFFIXES
 from toolkit.data.classes import ROLES_FILE
-from toolkit.data.listing import MANIFEST, find_manifest, split_path, within
+from toolkit.data.listing import MANIFEST, SPLITS, find_manifest, split_path, walk, within
 from toolkit.data.tables import csv_text, read_table
 from toolkit.paths import reading
 
@@ -115,9 +115,8 @@ def _listed(manifest: Path) -> Pool:
 
 
 def _found(folder: Path) -> Pool:
-    below = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    files = [path for path in below if not any(part.startswith(".") for part in path.parts)]
-    files = [path for path in files if (folder / path).is_file()]
+    below = sorted(path.relative_to(folder) for path in walk(folder) if path.suffix.lower() in SUFFIXES)
+    files = [path for path in below if (folder / path).is_file()]
     if not files:
         raise BadInput(f"{folder}: no picture there ({', '.join(sorted(suffix[1:] for suffix in SUFFIXES))})")
     classes = [path.parts[0] for path in files if len(path.parts) > 1]
@@ -126,10 +125,17 @@ def _found(folder: Path) -> Pool:
 
 
 def _read_split(path: Path, files: list[str]) -> list[str]:
-    with path.open(newline="", encoding="utf-8") as text:
-        lines = csv.DictReader(line for line in text if not line.startswith("# "))
-        sides = {line.get("file"): line.get("split") or "" for line in lines}
-    absent = [file for file in files if not sides.get(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as text:
+            if not text.readline().startswith("# "):
+                text.seek(0)
+            sides = {line.get("file"): line.get("split") or "" for line in csv.DictReader(text)}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: is no table of files and splits: {error}") from error
+    strange = next((side for side in sides.values() if side not in SPLITS), None)
+    if strange is not None:
+        raise BadInput(f"{path}: split must be one of {', '.join(SPLITS)}, got {strange!r}")
+    absent = [file for file in files if file not in sides]
     if absent:
         raise BadInput(f"{path}: {len(absent)} of {len(files)} pictures are not in the split, first {absent[0]}")
     return [sides[file] for file in files]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from device_agent.contract.errors import BadInput, NotFound
+from device_agent.contract.errors import BadInput, NotFound, NotWritable
 from device_agent.contract.files import sweep, write_whole
 from device_agent.frames.picture import SUFFIXES
 from toolkit.data.classes import BETWEEN, ROLES_FILE, read_stated_roles
@@ -161,11 +161,17 @@ def _carry_out(manifest: Path, plan: _Plan, progress: Progress | None) -> None:
         write_whole(folder / ROLES_FILE, msgspec.json.encode(plan.roles))
     for path, content in plan.tables.items():
         write_whole(path, content)
+    refused: list[NotWritable] = []
     for done, file in enumerate(files, 1):
-        with writing(folder / file):
-            (folder / file).unlink(missing_ok=True)
+        try:
+            with writing(folder / file):
+                (folder / file).unlink(missing_ok=True)
+        except NotWritable as error:
+            refused.append(error)
         if progress is not None:
             progress(done, len(files))
+    if refused:
+        raise NotWritable(f"{refused[0]}; {len(refused)} of {len(files)} images are still there")
     with writing(note):
         for place in {(folder / file).parent for file in files}:
             if place.is_dir():

@@ -221,5 +221,5 @@ def read_evaluation(run: Run, name: str, split: Split = "val") -> Evaluation | N
     Raises:
         BadInput: it is damaged.
     """
-    hint = f"; evaluate again with: lineside evaluate {run.dir}"
+    hint = f"; take this file away, and evaluate again with: lineside evaluate {run.dir}"
     return read_document_file(evaluation_path(run, name, split), Evaluation, reads=EVALUATION_SCHEMA, hint=hint)

@@ -45,8 +45,8 @@ def estimate(
     The share of errors is the weighted sum of the errors over the sum of the weights (Horvitz & Thompson 1952; Hájek
     1971). Its variance is that of two phases, within the groups and within the cells (Särndal, Swensson & Wretman 1992,
     chapter 9); a cell in which no error was found is not free of them, but as if a few more pictures had been drawn
-    from all (`BORROWED`). The interval is Wilson's (1927) for a simple sample that is as exact; where no error at all was
-    found nothing is known of where they are, and no more is claimed than for as many pictures of a simple sample.
+    from all (`BORROWED`). The interval is Wilson's (1927) for a simple sample that is as exact; where no error at all
+    was found nothing is known of where they are, and no more is claimed than for as many pictures of a simple sample.
 
     Args:
         right: (n,) whether the model's answer is the label.
@@ -113,9 +113,18 @@ def estimate_list(path: Path) -> Estimate:
         numbers = np.array([[float(weights[row]), float(within[row])] for row in rows]).reshape(-1, 2)
     except ValueError as error:
         raise BadInput(f"{path}: weight and within_group must be numbers: {error}") from error
+    _check_spelling(path, {classes[row] for row in rows}, set(predicted))
     right = np.array([_marks(classes[row]) == _marks(predicted[row]) for row in rows], np.bool_)
     found = estimate(right, [cells[row] for row in rows], numbers[:, 0], numbers[:, 1])
     return msgspec.structs.replace(found, not_drawn=len(table) - len(rows))
+
+
+def _check_spelling(path: Path, given: set[str], predicted: set[str]) -> None:
+    """A class in another spelling would count as an error of the model."""
+    known = {name.casefold(): name for name in predicted}
+    for name in sorted(given - predicted):
+        if name.casefold() in known:
+            raise BadInput(f"{path}: class {name!r} must be spelt as the model says it: {known[name.casefold()]!r}")
 
 
 def _marks(cell: str) -> frozenset[str]:

@@ -120,9 +120,7 @@ def _check_outside(out: Path, dataset: Dataset) -> None:
         raise BadInput(f"{out}: must lie outside of {dataset.dir}, whose folders are the classes")
 
 
-def _trained_already(
-    out: Path, old: RunRecord, new: RunRecord, devices: Devices, began: float
-) -> TrainingResult:
+def _trained_already(out: Path, old: RunRecord, new: RunRecord, devices: Devices, began: float) -> TrainingResult:
     """What the run's folder tells the chief, on every machine."""
     content = b""
     if devices.chief:

@@ -16,6 +16,7 @@ from device_agent.contract.errors import BadInput, LinesideError, NotFound
 from device_agent.contract.manifest import InputSpec
 from toolkit.data.decoding import _Room
 from toolkit.data.images import Dataset, load, open_dataset, pixel_digests
+from toolkit.data.pool import open_pool
 
 SPEC = InputSpec(height=16, width=16)
 
@@ -71,6 +72,29 @@ def test_equal_pixels_join_the_groups_of_a_manifest_and_leave_the_digest_alone(f
     joined, stated = open_dataset(folder), open_dataset(folder, join=False)
     assert joined.groups.tolist() == ["a", "b", "b", "b"] and stated.groups.tolist() == ["a", "b", "c", "c"]
     assert joined.sha256() == stated.sha256()
+
+
+def test_links_are_followed_and_one_that_leads_nowhere_is_no_missing_image(folder: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "store" / "a.png", 30)
+    (folder / "crack" / "day2").symlink_to(tmp_path / "store")
+    (folder / "crack" / "round").symlink_to(folder / "crack")
+    assert open_dataset(folder).files[-1] == "crack/day2/a.png" and len(open_dataset(folder)) == 7
+    assert open_pool(folder).files == sorted(open_dataset(folder).files)
+    (folder / "crack" / "3.png").symlink_to("/gone/3.png")
+    with pytest.raises(BadInput, match=r"1 of 8 files are links that lead nowhere, first crack/3\.png"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(b"caf\xe9.png", "has a control character"), (b"a\nb.png", "has a control character"), (b" .png", "blank")],
+)
+def test_a_name_that_no_table_can_hold_is_refused(folder: Path, name: bytes, message: str) -> None:
+    path = os.path.join(os.fsencode(folder), b"crack" if b" " not in name else b" oil", name)  # noqa: PTH118
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+    os.replace(folder / "crack" / "0.png", path)  # noqa: PTH105
+    with pytest.raises(BadInput, match=message):
+        open_dataset(folder)
 
 
 def test_only_some_images_of_a_set(folder: Path) -> None:

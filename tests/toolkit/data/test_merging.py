@@ -139,7 +139,7 @@ def test_another_manifest_is_not_overwritten(folder: Path) -> None:
         ("file,annotator,label\n0.png,anna,pit\n0.png,anna,pit\n", "line 3: anna has labelled 0.png before"),
         ("file,annotator,label\n0.png,anna,pit\n99.png,anna,good\n", "1 of 2 labelled images do not lie beside it"),
         ("file,annotator,label\n0.png,anna,pit\n1.png,anna,pit\n", "all images are of one class, 'pit'"),
-        ("file,annotator,label\n0.png,anna,pit\n0.png,ben,good\n", "all images are of one class"),
+        ("file,annotator,label\n0.png,anna,pit\n0.png,ben,good\n", "on none of 1 images is a class ahead"),
     ],
 )
 def test_labels_that_do_not_fit_are_one_clear_line_and_write_nothing(folder: Path, text: str, message: str) -> None:
@@ -208,3 +208,17 @@ def test_agreement_that_is_not_defined_is_none() -> None:
     for votes in (np.array([[1, 0], [0, 1]]), np.array([[3, 0], [2, 0]]), np.zeros((0, 2), int)):
         assert fleiss_kappa(votes) is None and krippendorff_alpha(votes) is None
     assert np.isnan(disagreement(np.array([[1, 0]]))).all()
+
+
+def test_marks_in_another_order_are_the_same_label(tmp_path: Path) -> None:
+    for who, cells in (("anna", ["pit|scratch", "good"]), ("ben", ["scratch | pit", "good"])):
+        rows = "".join(f"{row}.png,{cell}\n" for row, cell in enumerate(cells))
+        (tmp_path / f"{who}.csv").write_text(f"file,label\n{rows}")
+    found = read_annotations([tmp_path / "anna.csv", tmp_path / "ben.csv"])
+    assert found.names == ["good", "pit|scratch"]
+    assert disagreement(found.votes()).tolist() == [0.0, 0.0]
+
+
+def test_a_manifest_that_is_no_table_of_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"is written as a table of text, such as .*x\.csv"):
+        merge_labels([tmp_path / "a.csv"], tmp_path / "x.parquet")

@@ -287,3 +287,13 @@ def test_annotations_without_a_column_of_files_stop_the_purge_before_it_begins(f
     with pytest.raises(BadInput, match=r"annotations\.csv: no column file; it has image"):
         purge(folder, TODAY)
     assert state(folder) == before
+
+
+def test_an_image_that_cannot_be_removed_keeps_no_other(folder: Path) -> None:
+    (folder / "good" / "0.png").unlink()
+    (folder / "good" / "0.png").mkdir()
+    with pytest.raises(NotWritable, match=r"good/0\.png.*; 1 of 4 images are still there"):
+        purge(folder, TODAY)
+    assert not (folder / "pit" / "1.png").exists() and not (folder / "pit" / "3.png").exists()
+    (folder / "good" / "0.png").rmdir()
+    assert purge(folder, TODAY).finished

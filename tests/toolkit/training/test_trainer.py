@@ -144,7 +144,7 @@ def test_a_run_that_was_moved_is_told_where_its_images_are_now(data: Dataset, wh
 
 
 def test_a_run_among_the_class_folders_would_be_a_class(data: Dataset) -> None:
-    with pytest.raises(BadInput, match="must lie outside of .*, whose folders are the classes"):
+    with pytest.raises(BadInput, match=r"must lie outside of .*, whose folders are the classes"):
         _train(dataclasses.replace(data, manifest=None), data.dir / "run")
     assert not (data.dir / "run").exists()
 
