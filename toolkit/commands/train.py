@@ -69,6 +69,8 @@ def train(
 
     teaching = {name: given.pop(name) for name in ("teacher", "temperature", "teacher_weight", "feature_weight")}
     cache = given.pop("teacher_cache") or out.parent / "teaching"
+    if out.resolve() in [teacher.resolve() for teacher in teaching["teacher"] or ()]:
+        raise BadInput(f"{out}: is the teacher; the student needs another folder")
     stated = {name: value for name, value in given.items() if value is not None}
     wanted = ({} if recipe in (None, AUTO) else read_overrides(Path(str(recipe)))) | _named(stated)
     chosen = _recipe(wanted)

@@ -19,6 +19,7 @@ SPLITS = ("train", "val", "test")
 _SPLIT_FOLDERS = frozenset({*SPLITS, "valid", "validation", "testing", "training"})
 MANIFEST = "manifest.csv"
 MANIFESTS = (MANIFEST, "manifest.parquet")
+MEANT = frozenset({"file", "class", "label", "group", "part", "split"})  # columns that tell what an image is
 SPLIT_FILE = "split.csv"
 ANNOTATIONS = "annotations.csv"
 ABOUT = frozenset({*MANIFESTS, SPLIT_FILE, ANNOTATIONS, "labels.json", "README.md"})  # tell about the images
@@ -91,13 +92,16 @@ def list_manifest(path: Path) -> Listing:
     """What a manifest says, in its order.
 
     Raises:
-        BadInput: not a table, a column twice, none for file or class, a file that does not exist, stands twice or lies
+        BadInput: not a table, a column twice or in capitals, none for file or class, a file that does not exist, stands twice or lies
             outside the folder, an image without a class where no other has several, a split of another name or only
             for some images.
     """
     table = read_table(path)
     if not len(table):
         raise BadInput(f"{path}: no image is listed")
+    for name in table.columns:
+        if name.lower() in MEANT and name not in MEANT:
+            raise BadInput(f"{path}: column {name!r} must be written {name.lower()!r}")
     files = _check_files(path, table.take_needed("file"))
     classes = table.take_needed("class", "label")
     several = any(BETWEEN in cell for cell in set(classes))

@@ -228,3 +228,16 @@ def test_help_is_sorted_under_headings() -> None:
     places = [text.index(heading) for heading in headings]
     assert places == sorted(places)
     assert text.index("Steps:") < text.index("--optimizer") < text.index("Variations:")
+
+
+def test_a_student_does_not_take_the_place_of_its_teacher(tmp_path: Path) -> None:
+    arguments = [
+        str(tmp_path),
+        "--teacher",
+        str(tmp_path / "run"),
+        "--out",
+        str(tmp_path / "x" / ".." / "run"),
+        "--replace",
+    ]
+    error = CliRunner().invoke(train, arguments).exception
+    assert isinstance(error, BadInput) and "is the teacher; the student needs another folder" in str(error)

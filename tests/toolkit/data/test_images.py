@@ -156,6 +156,7 @@ def test_roles_can_be_given(folder: Path) -> None:
         ("file,class\n\n\ncrack/0.png,crack\n\nGood/0.png,\n", "line 6 has no class"),
         ("file,class\n\ncrack/0.png,crack,\n", "line 3 has 3 fields"),
         ("file,class,split\n\ncrack/0.png,crack,x\n", "line 3: split must be"),
+        ("file,class,Group\ncrack/0.png,crack,a\n", "column 'Group' must be written 'group'"),
         ("file,class,group,class\ncrack/0.png,crack,a,Good\n", "column 'class' stands twice"),
         ("file,class\ncrack/./0.png,crack\ncrack/0.png,Good\n", "crack/0.png is listed twice"),
         ("file,class\ncrack/0.png,crack\nGood/0.png,Go\x1b[2Jod\n", "control character"),
