@@ -92,9 +92,9 @@ def list_manifest(path: Path) -> Listing:
     """What a manifest says, in its order.
 
     Raises:
-        BadInput: not a table, a column twice or in capitals, none for file or class, a file that does not exist, stands twice or lies
-            outside the folder, an image without a class where no other has several, a split of another name or only
-            for some images.
+        BadInput: not a table, a column twice or in capitals, none for file or class, a file that does not exist, stands
+            twice or lies outside the folder, an image without a class where no other has several, a split of another
+            name or only for some images.
     """
     table = read_table(path)
     if not len(table):
