@@ -21,7 +21,8 @@ from toolkit.data.splits import folds
 
 FOLDS, FOLDS_OF_FEW, FEW_IMAGES = 5, 10, 5_000  # few images are worth the time to train on nine tenths of them
 SHARE = 0.15  # of the images, which are listed
-LEARNT = 0.5  # of a class's labels the classifier must agree with, or it is the classifier that is in doubt
+LEARNT, LEARNT_GROUPS = 0.5, 5
+"""A classifier that agrees with less than this share of a class's labels, and on fewer groups, does not know it."""
 _MOST_TRAINED = 20_000  # images of one fold; more hardly change the ranking
 _COMPONENTS = 128
 _TREES = 120
@@ -124,7 +125,9 @@ def find_suspects(
     quality, wrong = _confident_learning(given, probabilities)
     right = probabilities.argmax(axis=1) == given
     agreement = np.array([right[given == label].mean() for label in range(len(able))])
-    wrong &= agreement[given] >= LEARNT
+    known = [len(np.unique(groups[rows][right & (given == label)])) for label in range(len(able))]
+    learnt = (agreement >= LEARNT) | (np.array(known) >= LEARNT_GROUPS)
+    wrong &= learnt[given]
     scores[rows] = quality
     others = probabilities.copy()
     others[np.arange(len(rows)), given] = -1
@@ -147,7 +150,7 @@ def find_suspects(
         estimated_errors=int(wrong.sum()),
         agreement=round(float(agreement.mean()), 4),
         suspects=suspects,
-        not_learnt=[names[label] for label, share in zip(able, agreement, strict=True) if share < LEARNT],
+        not_learnt=[names[label] for label, is_learnt in zip(able, learnt, strict=True) if not is_learnt],
     )
     return doubts, scores
 

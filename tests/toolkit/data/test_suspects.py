@@ -45,6 +45,16 @@ def test_where_the_classifier_does_not_know_a_class_no_label_of_it_is_called_wro
     assert np.isfinite(scores).all()
 
 
+def test_a_class_of_which_most_labels_are_wrong_is_learnt_from_the_others() -> None:
+    features, labels, groups, files = _clusters()
+    given, wrong = labels.copy(), np.arange(14)  # seven parts of a are called c, which has six of its own
+    given[wrong] = 2
+    keep = np.flatnonzero((labels != 2) | (np.arange(120) >= 108))
+    doubt, _ = find_suspects([features[keep]], given[keep], groups[keep], NAMES, [files[row] for row in keep])
+    assert doubt.not_learnt == []
+    assert {each.row for each in doubt.suspects if each.confident} & set(wrong.tolist())
+
+
 def test_a_class_of_one_group_is_not_judged() -> None:
     features, labels, groups, files = _clusters()
     groups[labels == 2] = "alone"
