@@ -18,6 +18,7 @@ from toolkit.data.suspects import LabelDoubts
 Severity = Literal["problem", "warning", "note"]
 FEW_GROUPS = 10
 _SHOWN = 12
+_BLACK = 24  # grey levels of 255: a camera's black and its noise
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +185,23 @@ def _listed(doubt: LabelDoubts) -> str:
     """How many of them the page has, where it has not all."""
     sure = sum(each.confident for each in doubt.suspects)
     return f" ({sure} are among the {len(doubt.suspects)} listed)" if sure < doubt.estimated_errors else ""
+
+
+def almost_black(dataset: Dataset, thumbs: NDArray[np.uint8]) -> list[Finding]:
+    """A warning on pictures (n, h, w) uint8 without any light place, as 10 or 12 bits in a 16-bit file give them."""
+    rows = np.flatnonzero(thumbs.max(axis=(1, 2)) < _BLACK)
+    if not len(rows):
+        return []
+    return [
+        Finding(
+            severity="warning",
+            kind="unreadable",
+            sentence=f"{_number(len(rows), 'picture')} of {len(thumbs)}, first {dataset.files[rows[0]]}, almost black: "
+            f"no place is over {_BLACK - 1} of 255; where a camera puts 10 or 12 bits into 16, spread the levels first",
+            count=len(rows),
+            files=[dataset.files[row] for row in rows[:_SHOWN]],
+        )
+    ]
 
 
 def outliers(found: Sequence[Outlier]) -> list[Finding]:

@@ -15,7 +15,17 @@ from device_agent.contract.errors import BadInput
 from toolkit.data.balance import Rarest, rarest_of
 from toolkit.data.decoding import read_grey
 from toolkit.data.duplicates import exact_sets, near_pairs
-from toolkit.data.findings import Finding, contradictions, copies, few_groups, marks, mixed_groups, outliers, shifts
+from toolkit.data.findings import (
+    Finding,
+    almost_black,
+    contradictions,
+    copies,
+    few_groups,
+    marks,
+    mixed_groups,
+    outliers,
+    shifts,
+)
 from toolkit.data.findings import shortcuts as shortcut_findings
 from toolkit.data.findings import suspects as suspect_findings
 from toolkit.data.images import Dataset, Progress, joined, open_dataset
@@ -98,6 +108,7 @@ def survey(
     findings += [Finding(severity="problem", kind="split", sentence=each) for each in refused]
     readable = dataset if not unreadable else joined(dataset.only(rows), looks.digests)
     stated = sides[rows] if dataset.splits is not None or split_path(dataset).exists() else None
+    findings += almost_black(readable, looks.thumbs)
     findings += _copies(readable, looks, stated, watch)
     findings += [*mixed_groups(readable), *few_groups(readable)] if len(readable) else []
     found, doubt = (

@@ -322,3 +322,15 @@ def test_the_command_fails_on_problems_and_with_strict_on_warnings(clean: tuple[
 def test_the_same_seed_gives_the_same_survey(clean: tuple[Path, Survey]) -> None:
     folder, _ = clean
     assert survey(folder, depth="quick") == survey(folder, depth="quick")
+
+
+def test_twelve_bits_in_sixteen_are_almost_black_and_said(tmp_path: Path) -> None:
+    rows = _draw(tmp_path)
+    for row in rows[:7]:
+        path = str(tmp_path / row["file"])
+        picture = cv2.imread(path)
+        assert picture is not None
+        cv2.imwrite(path, picture.astype(np.uint16) * 16)
+    found = [each for each in survey(tmp_path, depth="quick").findings if "almost black" in each.sentence]
+    assert [(each.severity, each.count) for each in found] == [("warning", 7)]
+    assert found[0].sentence.startswith(f"7 pictures of {len(rows)}, first crack/0-0.png, almost black")
