@@ -123,10 +123,7 @@ def find_suspects(
     if members is not None:
         probabilities = _own_together(probabilities, given, members[rows][:, able])
     quality, wrong = _confident_learning(given, probabilities)
-    right = probabilities.argmax(axis=1) == given
-    agreement = np.array([right[given == label].mean() for label in range(len(able))])
-    known = [len(np.unique(groups[rows][right & (given == label)])) for label in range(len(able))]
-    learnt = (agreement >= LEARNT) | (np.array(known) >= LEARNT_GROUPS)
+    agreement, learnt = _learnt(given, probabilities, groups[rows])
     wrong &= learnt[given]
     scores[rows] = quality
     others = probabilities.copy()
@@ -153,6 +150,17 @@ def find_suspects(
         not_learnt=[names[label] for label, is_learnt in zip(able, learnt, strict=True) if not is_learnt],
     )
     return doubts, scores
+
+
+def _learnt(
+    given: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.str_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The share of each class's labels that the classifier agrees with, and whether it knows the class."""
+    right = probabilities.argmax(axis=1) == given
+    classes = range(probabilities.shape[1])
+    agreement = np.array([right[given == label].mean() for label in classes])
+    known = np.array([len(np.unique(groups[right & (given == label)])) for label in classes])
+    return agreement, (agreement >= LEARNT) | (known >= LEARNT_GROUPS)
 
 
 def _confident_learning(
