@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from converters.calibration import tensors
 from converters.head_bias import measure_shift
 from converters.keras_export import Export
+from converters.tflite_file import edit
 from device_agent.contract.optional import require
 
 
@@ -42,18 +43,19 @@ def _converter(export: Export) -> Any:
 
 def _add_bias(path: Path, shift: NDArray[np.float64]) -> None:
     """Add `shift` (classes,) to the logits through the int32 bias of the layer that gives them, if it has one."""
-    flatbuffer = require("tensorflow.lite.tools.flatbuffer_utils", extra="toolkit")
-    model = flatbuffer.read_model(str(path))
-    graph = model.subgraphs[0]
-    last = next(operator for operator in graph.operators if graph.outputs[0] in operator.outputs)
-    bias = graph.tensors[last.inputs[2]] if len(last.inputs) == 3 and last.inputs[2] >= 0 else None
-    if bias is None or bias.quantization is None or list(bias.shape) != [len(shift)]:
-        return
-    old = np.frombuffer(np.asarray(model.buffers[bias.buffer].data, np.uint8).tobytes(), np.int32)
-    new = old + np.rint(shift / np.asarray(bias.quantization.scale)).astype(np.int32)
-    # a buffer of its own: the converter lets tensors of equal content share one
-    buffer = type(model.buffers[bias.buffer])()
-    buffer.data = np.frombuffer(new.astype(np.int32).tobytes(), np.uint8)
-    bias.buffer = len(model.buffers)
-    model.buffers.append(buffer)
-    path.write_bytes(bytes(flatbuffer.convert_object_to_bytearray(model)))
+
+    def change(schema: Any, model: Any) -> None:
+        graph = model.subgraphs[0]
+        last = next(operator for operator in graph.operators if graph.outputs[0] in operator.outputs)
+        bias = graph.tensors[last.inputs[2]] if len(last.inputs) == 3 and last.inputs[2] >= 0 else None
+        if bias is None or bias.quantization is None or list(bias.shape) != [len(shift)]:
+            return
+        old = np.frombuffer(np.asarray(model.buffers[bias.buffer].data, np.uint8).tobytes(), np.int32)
+        new = old + np.rint(shift / np.asarray(bias.quantization.scale)).astype(np.int32)
+        # a buffer of its own: the converter lets tensors of equal content share one
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(new.astype(np.int32).tobytes(), np.uint8)
+        bias.buffer = len(model.buffers)
+        model.buffers.append(buffer)
+
+    edit(path, change)
