@@ -36,7 +36,9 @@ def without_hard_activations(model: Any) -> Any:
     made = keras.models.clone_model(model, clone_function=replace)
     for layer in model.layers:
         values = layer.get_weights()
-        if values and layer.__class__.__name__ in _LINEAR:
+        if not values:
+            continue
+        if layer.__class__.__name__ in _LINEAR:
             values[0] = values[0] / np.float32(factors[id(layer.input)])
         if layer.name in raised:
             values[:2] = [each * np.float32(raised[layer.name]) for each in values[:2]]
