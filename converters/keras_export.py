@@ -22,13 +22,22 @@ class Export:
     converter sees it, which from the variables of a Keras 3 model writes a file without weights, and says nothing.
     """
 
-    def __init__(self, model: Any, spec: InputSpec, calibration: NDArray[np.uint8], scratch: Path) -> None:
+    def __init__(
+        self,
+        model: Any,
+        spec: InputSpec,
+        calibration: NDArray[np.uint8],
+        scratch: Path,
+        *,
+        ranges: str = "percentile",
+    ) -> None:
         """Take a Keras model that ends in logits; calibration images (n, h, w, c) uint8 fitted to `spec`; a folder for
-        intermediate files, which the caller removes."""
+        intermediate files, which the caller removes; the estimator of the ranges that the runtimes share."""
         self.model = model
         self.spec = spec
         self.calibration = calibration
         self.scratch = scratch
+        self.ranges = ranges
 
     @functools.cached_property
     def frozen(self) -> Any:
@@ -46,7 +55,11 @@ class Export:
     def integer(self) -> Export:
         """The same network in the form that int8 runtimes compute in integers: itself, where it has that form."""
         model = without_hard_activations(self.model)
-        return self if model is self.model else Export(model, self.spec, self.calibration, self.scratch)
+        return (
+            self
+            if model is self.model
+            else Export(model, self.spec, self.calibration, self.scratch, ranges=self.ranges)
+        )
 
     @functools.cached_property
     def calibration_logits(self) -> NDArray[np.float32]:

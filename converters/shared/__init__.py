@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from converters.calibration import tensors
 from converters.keras_export import Export
 
 
@@ -17,7 +18,7 @@ def source(export: Export) -> Path:
         write_float(export.integer, twin)
         unfinished = path.with_suffix(".part")
         write_quantized(export.integer, unfinished)
-        make_exact(unfinished, twin)
+        make_exact(unfinished, twin, lambda: tensors(export.calibration, export.spec), ranges=export.ranges)
         correct_head(export, unfinished)
         unfinished.rename(path)
     return path

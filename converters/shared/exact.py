@@ -12,6 +12,7 @@ until the product has few digits, by 3 % on average; the weights are quantized a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.shared.activations import Seen, estimator, observe
 from converters.shared.graph import clip_of
 from converters.tflite_file import Graph, Operator, edit, read_graph
 from device_agent.contract.errors import BadInput
@@ -40,19 +42,35 @@ class _Scale:
     zero_point: int
 
 
-def make_exact(path: Path, float_path: Path) -> None:
+def make_exact(
+    path: Path,
+    float_path: Path,
+    images: Callable[[], Iterator[NDArray[np.float32]]] | None = None,
+    *,
+    ranges: str = "minmax",
+    bias_correction: bool = True,
+) -> None:
     """Rewrite the int8 file at `path` with such scales; `float_path` is the float file of the same network.
+
+    With calibration images, model inputs (1, h, w, c) float32, the ranges of the activations are estimated anew, and
+    what rounding the weights adds to the mean of each output is taken back in its bias (Nagel et al. 2019, Data-free
+    quantization through weight equalization and bias correction).
 
     Raises:
         BadInput: the files are not of one network.
     """
     graph, floats = read_graph(path), read_graph(float_path)
-    scales = _choose(graph)
     kernels = _linear(graph), _linear(floats)
     if [_shape(graph, each) for each in kernels[0]] != [_shape(floats, each) for each in kernels[1]]:
         raise BadInput(f"{float_path}: is not the float model of {path}")
+    seen = _observe(float_path, graph, floats, kernels, images)
+    scales = _choose(graph, {} if ranges == "minmax" else _ranges(seen, ranges))
+    means = {number: each.means for number, each in seen.items()} if bias_correction else {}
     changes = {number: (each.label, each.zero_point) for number, each in scales.items()}
-    weights = [_quantize(graph, operator, scales, floats, twin) for operator, twin in zip(*kernels, strict=True)]
+    weights = [
+        _quantize(graph, operator, scales, floats, twin, means.get(operator.inputs[0]))
+        for operator, twin in zip(*kernels, strict=True)
+    ]
     implied = [number for number, each in enumerate(graph.operators) if _saturates(graph, each)]
 
     def change(schema: Any, model: Any) -> None:
@@ -87,13 +105,42 @@ def _saturates(graph: Graph, operator: Operator) -> bool:
     return fused != 0 and clip_of(operator, graph.tensors[operator.outputs[0]]) is None
 
 
-def _choose(graph: Graph) -> dict[int, _Scale]:
-    """New scales of all activations."""
+def _observe(
+    path: Path,
+    graph: Graph,
+    floats: Graph,
+    kernels: tuple[list[Operator], list[Operator]],
+    images: Callable[[], Iterator[NDArray[np.float32]]] | None,
+) -> dict[int, Seen]:
+    """What goes into and comes out of the linear operators of the float graph, by the numbers of the int8 graph."""
+    if images is None:
+        return {}
+    pairs = zip(*kernels, strict=True)
+    twin = {ends[0]: ends[1] for one, other in pairs for ends in _ends(one, other)}
+    count = sum(1 for _ in images())
+    seen = observe(path, floats, set(twin.values()), images(), count)
+    return {number: seen[other] for number, other in twin.items()}
+
+
+def _ends(one: Operator, other: Operator) -> list[tuple[int, int]]:
+    return [(one.inputs[0], other.inputs[0]), (one.outputs[0], other.outputs[0])]
+
+
+def _ranges(seen: dict[int, Seen], name: str) -> dict[int, tuple[float, float]]:
+    estimate = estimator(name)
+    return {number: estimate(each) for number, each in seen.items()}
+
+
+def _choose(graph: Graph, ranges: dict[int, tuple[float, float]]) -> dict[int, _Scale]:
+    """New scales of all activations; `ranges` are least and largest values to be had of some of them."""
     found = {
         number: _Scale(float(tensor.scale[0]), float(tensor.scale[0]), int(tensor.zero_point[0]))
         for number, tensor in enumerate(graph.tensors)
         if tensor.quantized and tensor.data is None
     }
+    for number, (low, high) in ranges.items():
+        if number not in (*graph.inputs, *graph.outputs):
+            _narrow(found[number], low, high)
     units, together = _bind(graph, found)
     for members in together:
         common = max(found[number].real for number in members)
@@ -121,6 +168,15 @@ def _set_scale(scale: _Scale, real: float) -> None:
     low = (-128 - scale.zero_point) * scale.real
     scale.zero_point = int(np.clip(-128 - np.round(low / real), -128, 127))
     scale.real = scale.label = real
+
+
+def _narrow(scale: _Scale, low: float, high: float) -> None:
+    """The range between two values within the one that it has."""
+    low = max(min(low, 0.0), (-128 - scale.zero_point) * scale.real)
+    high = min(max(high, 0.0), (127 - scale.zero_point) * scale.real)
+    if high > low:
+        scale.real = scale.label = (high - low) / 255
+        scale.zero_point = int(np.clip(-128 - np.round(low / scale.real), -128, 127))
 
 
 def _is_power(scale: float) -> bool:
@@ -181,7 +237,12 @@ def _sums_activations(graph: Graph, operator: Operator) -> bool:
 
 
 def _quantize(
-    graph: Graph, operator: Operator, scales: dict[int, _Scale], floats: Graph, twin: Operator
+    graph: Graph,
+    operator: Operator,
+    scales: dict[int, _Scale],
+    floats: Graph,
+    twin: Operator,
+    means: NDArray[np.float64] | None,
 ) -> list[tuple[int, NDArray[np.float64], NDArray[Any]]]:
     """Number, scale a channel and integers of the weights and of the bias."""
     before, after = scales[operator.inputs[0]], scales[operator.outputs[0]]
@@ -201,10 +262,22 @@ def _quantize(
     made: list[tuple[int, NDArray[np.float64], NDArray[Any]]] = [(operator.inputs[1], label, integers)]
     if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
         bias = floats.tensors[twin.inputs[2]].values().astype(np.float64)
+        if means is not None:
+            bias = bias + _lost(operator, real - integers * step, means)
         sums = np.rint(bias / (step.ravel() * before.real))
         limits = np.iinfo(np.int32)
         made.append((operator.inputs[2], label * before.label, np.clip(sums, limits.min, limits.max).astype(np.int32)))
     return made
+
+
+def _lost(operator: Operator, error: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the rounding errors of the weights take from the mean of each output, given that of each input."""
+    if operator.kind == "DEPTHWISE_CONV_2D":
+        repeated = np.repeat(means, error.shape[3] // len(means))
+        return np.asarray(error.sum(axis=(0, 1, 2)) * repeated)
+    if operator.kind == "CONV_2D" and error.shape[3] != len(means):
+        return np.zeros(error.shape[0])  # grouped
+    return np.asarray(error.reshape(error.shape[0], -1, len(means)).sum(axis=1) @ means)
 
 
 def _few_bits(values: NDArray[np.float64]) -> NDArray[np.float64]:
