@@ -9,10 +9,12 @@ import click
 
 from device_agent.console import json_option, print_json
 from device_agent.contract.errors import ParityFailed
+from toolkit.commands.placement_tables import print_report, refuse_what_fails
 from toolkit.commands.profiles import profiles_option
 
 if TYPE_CHECKING:
     from toolkit.conversion import Conversion
+    from toolkit.placement import PlacementReport
 
 
 @click.command("convert")
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--all", "everything", is_flag=True, help="Every artifact that there is a converter for.")
 @click.option("--force", is_flag=True, help="Convert also what is up to date.")
+@click.option("--check", is_flag=True, help="Then say where each operator of the artifacts runs; needs --for.")
 @profiles_option
 @json_option
 def convert(
@@ -33,6 +36,7 @@ def convert(
     only: tuple[str, ...],
     everything: bool,
     force: bool,
+    check: bool,
     profiles_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -45,9 +49,14 @@ def convert(
     images that get the same class as from Keras, ERROR the mean and largest difference of the logits as a share of
     their spread.
 
+    With --check, every artifact of the run is held against the rules of the device's accelerators and runtimes, as by
+    `lineside profiles check`; exit code 3 says that an accelerator takes none of them.
+
     \b
     Example: lineside convert runs/steel --for raspberry-pi-4 --for intel-n100
     """
+    if check and not profile_ids:
+        raise click.UsageError("--check needs --for PROFILE: where operators run depends on the device")
     names = _names(profile_ids, only, everything, profiles_dir)
     from toolkit.conversion import convert_run
     from toolkit.runs import open_run
@@ -55,10 +64,26 @@ def convert(
     done = convert_run(
         open_run(run), names, force=force, progress=lambda name: click.echo(f"converting {name}", err=True)
     )
-    print_json(done) if as_json else _print_table(done)
+    reports = _checked(run, profile_ids, profiles_dir) if check and any(each.artifact for each in done) else []
+    if as_json:
+        print_json({"conversions": done, "placements": reports} if check else done)
+    else:
+        _print_table(done)
+        for report in reports:
+            click.echo()
+            print_report(report)
     failed = [each for each in done if each.outcome == "failed"]
     if failed:
         raise ParityFailed("; ".join(str(each.reason) for each in failed))
+    refuse_what_fails(reports)
+
+
+def _checked(run: Path, profile_ids: tuple[str, ...], folder: Path | None) -> list[PlacementReport]:
+    from profiles.registry import load
+    from toolkit.placement import check_run
+    from toolkit.runs import open_run
+
+    return [check_run(open_run(run), load(profile_id, folder)) for profile_id in profile_ids]
 
 
 def _names(profile_ids: tuple[str, ...], only: tuple[str, ...], everything: bool, folder: Path | None) -> list[str]:
