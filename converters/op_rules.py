@@ -130,8 +130,10 @@ def judge(graph: Graph, rules: Rules) -> Placement:
     total, moved = sum(costs), sum(costs[number] for number in there)
     parameters = sum(parameter_bytes(graph, graph.operators[number]) for number in there)
     room = None if rules.memory is None else int(rules.memory.parameters_mib * 2**20)
+    left = "the model is refused as a whole" if refused else f"{rules.name} takes one piece only, this comes after it"
     ops = [
-        _place(graph, rules, number, findings[number], number in there, costs[number]) for number in range(len(able))
+        _place(graph, number, each if number in there or not able[number] else _Finding("cpu", left), costs[number])
+        for number, each in enumerate(findings)
     ]
     return Placement(
         rules=rules.id,
