@@ -16,6 +16,7 @@ from converters.tflite_file import Graph
 from device_agent.contract.errors import BadInput
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".xml": "openvino"}
+REFUSED = "the model is refused as a whole"
 _BYTES = {"int8", "uint8"}
 
 
@@ -130,7 +131,7 @@ def judge(graph: Graph, rules: Rules) -> Placement:
     total, moved = sum(costs), sum(costs[number] for number in there)
     parameters = sum(parameter_bytes(graph, graph.operators[number]) for number in there)
     room = None if rules.memory is None else int(rules.memory.parameters_mib * 2**20)
-    left = "the model is refused as a whole" if refused else f"{rules.name} takes one piece only, this comes after it"
+    left = REFUSED if refused else f"{rules.name} takes one piece only, this comes after it"
     ops = [
         _place(graph, number, each if number in there or not able[number] else _Finding("cpu", left), costs[number])
         for number, each in enumerate(findings)

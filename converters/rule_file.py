@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -154,14 +155,38 @@ def read(file: Path) -> Rules:
     """
     table = parse(file)
     check_document_schema(str(table.get("schema", RULES_SCHEMA)), where=str(file), reads=RULES_SCHEMA)
-    try:
-        rules = msgspec.convert(table, Rules)
-    except msgspec.ValidationError as error:
-        raise explain(str(error), table, [file], kind=Rules) from error
+    for where, message in _mistakes(table):
+        raise explain(_within(message, where), table, [file], kind=Rules)
+    rules = msgspec.convert(table, Rules)
     if rules.id != file.stem:
         raise BadInput(f"{place(file, 'id')}: id must be the file's name {file.stem!r}, got {rules.id!r}")
     _check_once(rules, file)
     return rules
+
+
+def _mistakes(table: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Findings of msgspec, each with the table that it is in: of the operators it does not say which one it means."""
+    ops = table.get("ops")
+    named = ops.items() if isinstance(ops, dict) else ()
+    parts = [*((f"ops.{kind}", rule, OpRule) for kind, rule in named), ("", table, Rules)]
+    for where, part, kind in parts:
+        try:
+            msgspec.convert(part, kind)
+        except msgspec.ValidationError as error:
+            yield where, str(error)
+
+
+def _within(message: str, where: str) -> str:
+    """
+    >>> _within("Expected `int`, got `str` - at `$.rank`", "ops.ADD")
+    'Expected `int`, got `str` - at `$.ops.ADD.rank`'
+    >>> _within("Object contains unknown field `x`", "ops.ADD")
+    'Object contains unknown field `x` - at `$.ops.ADD`'
+    """
+    if not where:
+        return message
+    what, _, inner = message.partition(" - at `$")
+    return f"{what} - at `$.{where}{inner or '`'}"
 
 
 def _check_once(rules: Rules, file: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from converters import CONVERTERS
 from converters.confirmation import Confirmation, confirm
@@ -156,7 +157,7 @@ def _convert(
 
     spec = architecture.input_spec()
     images = np.random.default_rng(SEED).integers(0, 256, (IMAGES, spec.height, spec.width, 3), np.uint8)
-    export = Export(_network(architecture, images), spec, images, scratch)
+    export = Export(draw_network(architecture, images), spec, images, scratch)
     files = {}
     for name in artifacts:
         if progress is not None:
@@ -167,9 +168,11 @@ def _convert(
     return files
 
 
-def _network(architecture: Architecture, images: Any) -> Any:
-    """The network, every branch of it alive: residual branches that start at zero would give scales that no trained
-    model has."""
+def draw_network(architecture: Architecture, images: NDArray[np.uint8]) -> Any:
+    """An untrained network whose normalisations are settled on images (n, h, w, 3) uint8.
+
+    Every branch of it is alive: residual branches that start at zero would give scales that no trained model has.
+    """
     from toolkit.framework import load_keras
     from toolkit.models.networks import build, normalizations, settle_statistics
 

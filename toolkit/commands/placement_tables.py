@@ -79,9 +79,11 @@ def _print_memory(placement: Placement) -> None:
 
 def _print_groups(placement: Placement) -> None:
     """The operators that do not run there, those with one reason in one line, in the order in which they come."""
+    from converters.op_rules import REFUSED
+
     groups: dict[tuple[str, str], list[OpPlace]] = {}
     for op in placement.ops:
-        if op.verdict != "accelerator":
+        if op.verdict != "accelerator" and op.reason != REFUSED:
             groups.setdefault((op.verdict, op.reason.removeprefix(f"{op.kind}: ")), []).append(op)
     for (verdict, reason), ops in groups.items():
         kinds = Counter(op.kind for op in ops).most_common()
