@@ -16,14 +16,12 @@ _WEIGHT_AXES = {
 }
 """Axes of the weights whose product is the multiplications for one number of the output."""
 _PRODUCTS = {"BATCH_MATMUL", "MatMul", "Gemm"}
+MULTIPLYING = _PRODUCTS | set(_WEIGHT_AXES)
+"""Kinds that multiply two matrices, and so have two inputs."""
 
 
 def macs(graph: Graph, operator: Operator) -> int:
-    """Multiply-accumulates of one run, batch 1 where the batch is open; 0 for what does not multiply matrices.
-
-    Raises:
-        IndexError: the operator lacks its inputs.
-    """
+    """Multiply-accumulates of one run, batch 1 where the batch is open; 0 for what does not multiply matrices."""
     made = math.prod(abs(size) for size in graph.tensors[operator.outputs[0]].shape)
     if operator.kind in _WEIGHT_AXES:
         return made * math.prod(graph.tensors[operator.inputs[1]].shape[_WEIGHT_AXES[operator.kind]])

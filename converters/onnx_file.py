@@ -12,6 +12,7 @@ from converters.tflite_file import Graph, Operator, Tensor
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.optional import require
 
+_DAMAGE = (UnicodeDecodeError, TypeError, RuntimeError)
 Scales = tuple[NDArray[np.float32], NDArray[np.int64], int]
 
 
@@ -37,7 +38,7 @@ def read_graph(path: Path) -> Graph:
         raise NotFound(f"{path}: no such file") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    except (message.DecodeError, checker.ValidationError, inference.InferenceError) as error:
+    except (message.DecodeError, checker.ValidationError, inference.InferenceError, *_DAMAGE) as error:
         raise BadInput(f"{path}: is not an ONNX file, or is damaged: {str(error).splitlines()[0].lower()}") from error
     return _Folding(model).graph()
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from converters.macs import macs, parameter_bytes
+from converters.macs import MULTIPLYING, macs, parameter_bytes
 from converters.op_conditions import find_failing
 from converters.partitions import Piece, cut
 from converters.rule_file import OpRule, Rules, Verdict
@@ -117,7 +117,17 @@ def read_model(path: Path) -> Graph:
         "onnx": onnx_file.read_graph,
         "openvino": openvino_file.read_graph,
     }
-    return readers[format_of(path)](path)
+    graph = readers[format_of(path)](path)
+    for number, operator in enumerate(graph.operators):
+        least = 2 if operator.kind in MULTIPLYING else 0
+        there = all(-1 <= each < len(graph.tensors) for each in (*operator.inputs, *operator.outputs))
+        if not there or not operator.outputs or min((*operator.outputs, *operator.inputs[:least])) < 0:
+            raise BadInput(
+                f"{path}: is damaged: operator {number}, {operator.kind}, reads or makes no tensor of the graph"
+            )
+        if len(operator.inputs) < least:
+            raise BadInput(f"{path}: is damaged: operator {number}, {operator.kind}, has {len(operator.inputs)} inputs")
+    return graph
 
 
 def judge(graph: Graph, rules: Rules) -> Placement:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from converters.tflite_file import Graph
+from device_agent.contract.errors import BadInput
 
 
 class Piece(NamedTuple):
@@ -26,14 +27,14 @@ def cut(graph: Graph, accelerated: Sequence[bool]) -> list[Piece]:
         accelerated: for each operator whether the accelerator can run it.
 
     Raises:
-        ValueError: an operator reads what no operator makes before it.
+        BadInput: an operator waits for what only it, or one that waits for it, makes.
     """
     there = {number for number in range(len(graph.tensors)) if number not in graph.maker} | {-1}
     waiting, pieces = list(range(len(graph.operators))), list[Piece]()
     while waiting:
         first = next((each for each in waiting if there.issuperset(graph.operators[each].inputs)), None)
         if first is None:
-            raise ValueError(f"operator {waiting[0]} waits for itself")
+            raise BadInput(f"operator {waiting[0]} waits for itself: the graph is damaged")
         piece = Piece(accelerated[first], [])
         left: list[int] = []
         for number in waiting:  # in the order of execution, so that one pass finds all that becomes ready

@@ -7,6 +7,7 @@ import pytest
 
 from converters.partitions import cut
 from converters.tflite_file import Graph, Operator, Tensor
+from device_agent.contract.errors import BadInput
 
 
 def _graph(*edges: tuple[tuple[int, ...], int]) -> Graph:
@@ -45,5 +46,5 @@ def test_an_input_that_is_left_out_is_waited_for_by_nobody() -> None:
 
 
 def test_a_graph_that_bites_its_tail_is_refused() -> None:
-    with pytest.raises(ValueError, match="waits for itself"):
+    with pytest.raises(BadInput, match="waits for itself"):
         cut(_graph(((2,), 1), ((1,), 2)), [True, True])

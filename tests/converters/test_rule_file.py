@@ -86,3 +86,10 @@ def test_a_mistake_is_said_with_its_line(tmp_path: Path, text: str, said: str) -
 def test_an_id_that_is_not_the_files_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"yours.toml:2: id must be the file's name 'yours', got 'mine'"):
         read(_written(tmp_path, "", "yours"))
+
+
+def test_the_example_in_the_guide_is_a_file_of_rules(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "convert.md").read_text()
+    example = guide.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "mychip.toml").write_text(example)
+    assert load("mychip", tmp_path).ops["MEAN"].axes == [1, 2]

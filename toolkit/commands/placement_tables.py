@@ -47,7 +47,9 @@ def _print_check(check: Check, each: bool) -> None:
     placement = check.placement
     click.echo(f"\n{check.artifact} on {placement.name} ({placement.tool})")
     if placement.refused:
-        click.echo(f"  refused    {placement.refused}")
+        stopping = [op for op in placement.ops if op.verdict == "stops"]
+        more = f" (operator {stopping[0].number}; {_counted(len(stopping), 'operator')} in all)"
+        click.echo(f"  refused    {placement.refused}{more}")
     else:
         click.echo(
             f"  runs       {placement.on_accelerator} of {placement.operators} operators in "
@@ -83,7 +85,7 @@ def _print_groups(placement: Placement) -> None:
 
     groups: dict[tuple[str, str], list[OpPlace]] = {}
     for op in placement.ops:
-        if op.verdict != "accelerator" and op.reason != REFUSED:
+        if op.verdict != "accelerator" and op.reason not in (REFUSED, placement.refused):
             groups.setdefault((op.verdict, op.reason.removeprefix(f"{op.kind}: ")), []).append(op)
     for (verdict, reason), ops in groups.items():
         kinds = Counter(op.kind for op in ops).most_common()
