@@ -110,8 +110,8 @@ def check_run(run: Run, profile: DeviceProfile, *, folder: Path | None = None, a
     """Judge the artifacts of a run, all that there are.
 
     Raises:
-        NotFound: it has none.
-        BadInput, ParityFailed: as for `open_artifact`.
+        BadInput: it has none, or one is damaged.
+        ParityFailed: as for `open_artifact`.
     """
     found = run.artifacts()
     if not found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from toolkit.commands.convert import convert
 from toolkit.commands.placement_tables import refuse_what_fails
 from toolkit.commands.profiles import profiles
 from toolkit.placement import PlacementReport, check_files, find_rules
+from toolkit.runs import Run
 
 V1 = "mobilenet_v1_0.25_128_quant.tflite"
 
@@ -105,6 +107,39 @@ def test_a_network_that_cannot_be_built_is_said_before_tensorflow_is_loaded() ->
     asked = ["check", "--model", "mobilenet-v2", "--activation", "silu", "--for", "raspberry-pi-4"]
     result = CliRunner().invoke(profiles, asked)
     assert isinstance(result.exception, BadInput) and "both belong to mobilenet-v3" in str(result.exception)
+
+
+@pytest.fixture
+def press(tmp_path: Path) -> Path:
+    """A folder with a profile "press" that runs ONNX files and has a GPU for TensorRT."""
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    text = 'id = "press"\nextends = "generic-x86-64"\nname = "Press"\n'
+    (folder / "press.toml").write_text(text + 'artifacts = ["onnx-int8", "onnx-fp32"]\naccelerators = ["tensorrt"]\n')
+    return folder
+
+
+def test_the_artifacts_of_a_run(tiny_run: Run, press: Path) -> None:
+    asked = ["check", str(tiny_run.dir), "--for", "press", "--profiles", str(press)]
+    shown = CliRunner().invoke(profiles, asked, catch_exceptions=False).stdout
+    assert "onnx-fp32 on TensorRT" in shown and "onnx-int8 on TensorRT" in shown
+    assert shown.count("runs       4 of 4 operators in 1 piece, 100.0%") == 2
+    assert "8-bit kernels" not in shown  # neither of the two files holds integers
+
+
+def test_convert_check_after_what_is_up_to_date(tiny_run: Run, press: Path) -> None:
+    asked = [str(tiny_run.dir), "--for", "press", "--profiles", str(press), "--check"]
+    shown = CliRunner().invoke(convert, asked, catch_exceptions=False).stdout
+    assert "onnx-int8" in shown and "current" in shown and "press: where each operator runs" in shown
+    document = json.loads(CliRunner().invoke(convert, [*asked, "--json"]).stdout)
+    assert [one["outcome"] for one in document["conversions"]] == ["current", "current"]
+    assert document["placements"][0]["checks"][0]["placement"]["rules"] == "tensorrt"
+
+
+def test_a_run_without_artifacts(tiny_run: Run) -> None:
+    shutil.rmtree(tiny_run.dir / "artifacts")
+    result = CliRunner().invoke(profiles, ["check", str(tiny_run.dir), "--for", "raspberry-pi-4"])
+    assert isinstance(result.exception, BadInput) and "lineside convert" in str(result.exception)
 
 
 def test_convert_check_needs_a_profile() -> None:
