@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import msgspec
 
-from converters.console import held_back
+from converters.asking import ASK, Truth
 from converters.op_rules import Placement
-from device_agent.contract.errors import BadInput
-from device_agent.contract.optional import require
-from device_agent.runtimes.silence import require_silent
+from device_agent.contract.errors import BadInput, MissingPackage
 
-_MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "NhwcMaxPool", "Identity"}
-_LAYOUT = {"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput"}
+LIMIT_S = 120
+_PACKAGES = {
+    "litert": ("LiteRT", "ai-edge-litert"),
+    "onnx": ("ONNX Runtime", "onnxruntime"),
+    "openvino": ("OpenVINO", "openvino"),
+}
+_STEPS = {"QuantizeLinear", "DequantizeLinear"}
 
 
 class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,129 +38,70 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
         return self.predicted == self.found and not self.differing
 
 
-class Delegated(NamedTuple):
-    """Numbers of the operators that LiteRT gave to its delegate, and in how many pieces."""
-
-    operators: set[int]
-    pieces: int
-
-
 def confirm(placement: Placement, path: Path, runtime: str) -> Confirmation:
-    """Load the file at `path` into `runtime` and look where its operators went.
+    """Load the file at `path` into `runtime`, in a process of its own, and look where its operators went.
 
     Raises:
         MissingPackage: the runtime is not installed.
         BadInput: no runtime that can be asked, or it cannot load the file.
     """
-    ways: dict[str, Callable[[Placement, Path], Confirmation]] = {
-        "litert": _confirm_litert,
-        "onnx": _confirm_onnx,
-        "openvino": _confirm_openvino,
-    }
-    if runtime not in ways:
-        raise BadInput(f"no runtime {runtime!r} that can be asked; known are {', '.join(ways)}")
+    if runtime not in ASK:
+        raise BadInput(f"no runtime {runtime!r} that can be asked; known are {', '.join(ASK)}")
+    name, package = _PACKAGES[runtime]
     try:
-        with held_back():
-            return ways[runtime](placement, path)
-    except (RuntimeError, ValueError) as error:
-        raise BadInput(f"{path}: {runtime} cannot load it: {str(error).strip().splitlines()[-1].lower()}") from error
+        named = f"{name} {version(package)}"
+    except PackageNotFoundError:
+        raise MissingPackage(f'{package} is not installed: pip install "lineside[agent-{runtime}]"') from None
+    truth = _ask(path, runtime, named)
+    return {"litert": _by_pieces, "onnx": _by_kinds, "openvino": _by_precision}[runtime](placement, truth, named)
 
 
-def delegated(path: Path) -> Delegated:
-    """What LiteRT gave to XNNPACK: a node of the delegate names the tensors that it takes and gives, and what lies
-    between them is inside of it.
-
-    Raises:
-        MissingPackage: LiteRT is not installed.
-        ValueError, RuntimeError: it cannot load the file.
-    """
-    litert = require("ai_edge_litert.interpreter", extra="agent-litert")
-    interpreter = litert.Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    nodes = interpreter._get_ops_details()
-    plain = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    maker = {int(tensor): number for number, node in enumerate(plain) for tensor in node["outputs"]}
-    inside: set[int] = set()
-    for node in nodes[len(plain) :]:
-        given, waiting = {int(each) for each in node["inputs"]}, [int(each) for each in node["outputs"]]
-        while waiting:
-            tensor = waiting.pop()
-            if tensor in maker and tensor not in given and maker[tensor] not in inside:
-                inside.add(maker[tensor])
-                waiting += [int(each) for each in plain[maker[tensor]]["inputs"]]
-    return Delegated(inside, len(nodes) - len(plain))
+def _ask(path: Path, runtime: str, named: str) -> Truth:
+    command = [sys.executable, "-m", "converters.asking", runtime, str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, errors="replace", check=False)
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"{path}: {named} was still loading it after {LIMIT_S} s") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [""])[-1].lower()
+        reason = f"it crashed with signal {-done.returncode}" if done.returncode < 0 else said
+        raise BadInput(f"{path}: {named} cannot load it: {reason}")
+    return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Truth)
 
 
-def _confirm_litert(placement: Placement, path: Path) -> Confirmation:
-    found = delegated(path)
-    wrong = [op for op in placement.ops if (op.verdict == "accelerator") != (op.number in found.operators)]
+def _by_pieces(placement: Placement, truth: Truth, named: str) -> Confirmation:
+    inside = set(truth.delegated)
+    wrong = [op for op in placement.ops if (op.verdict == "accelerator") != (op.number in inside)]
     return Confirmation(
-        runtime=f"LiteRT {version('ai-edge-litert')}",
+        runtime=named,
         counted="pieces in XNNPACK",
         predicted=placement.pieces,
-        found=found.pieces,
+        found=truth.pieces,
         differing=[f"{op.kind} {op.number}" for op in wrong],
     )
 
 
-def _confirm_onnx(placement: Placement, path: Path) -> Confirmation:
-    """By the graph as ONNX Runtime optimized it. Names do not survive that, so operators are counted by kind."""
-    found = _float_kinds(_optimized(path))
-    predicted = Counter(op.kind for op in placement.ops if op.verdict == "cpu" and op.kind not in _LAYOUT)
-    differing = sorted((predicted - found) + (found - predicted))
+def _by_kinds(placement: Placement, truth: Truth, named: str) -> Confirmation:
+    """Names do not survive ONNX Runtime's optimizer, so operators are counted by kind."""
+    predicted = Counter(op.kind for op in placement.ops if op.verdict == "cpu" and op.kind not in _STEPS)
+    found = Counter(truth.floats)
     return Confirmation(
-        runtime=f"ONNX Runtime {version('onnxruntime')}",
+        runtime=named,
         counted="operators in float32 between those in 8 bits",
         predicted=predicted.total(),
         found=found.total(),
-        differing=differing,
+        differing=sorted((predicted - found) + (found - predicted)),
     )
 
 
-def _optimized(path: Path) -> Any:
-    onnx, ort = require("onnx", extra="toolkit"), require_silent("onnxruntime", extra="agent-onnx")
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        options.log_severity_level = 3
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
-
-
-def _float_kinds(model: Any) -> Counter[str]:
-    """How many nodes of each kind read floats: integers come from QuantizeLinear and QLinear nodes, and pass through
-    what only moves them."""
-    integers: set[str] = set()
-    floats: Counter[str] = Counter()
-    for node in model.graph.node:
-        integer = node.op_type.startswith("Q")  # QuantizeLinear, QLinearConv, QGemm
-        if node.op_type in _MOVES:
-            integer = node.input[0] in integers
-        if integer and node.op_type != "DequantizeLinear":
-            integers.update(node.output)
-        elif node.op_type not in _LAYOUT:
-            floats[node.op_type] += 1
-    return floats
-
-
-def _confirm_openvino(placement: Placement, path: Path) -> Confirmation:
-    """By the precision of the node into which the plugin put each operator; what it fused away is left aside."""
-    ov = require_silent("openvino", extra="agent-openvino")
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = ov.Core().compile_model(str(path), "CPU", settings)
-    precision: dict[str, str] = {}
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        facts = node.get_rt_info()
-        for name in facts["originalLayersNames"].astype(str).split(","):
-            precision[name] = facts["runtimePrecision"].astype(str)
-    known = [op for op in placement.ops if op.name in precision and op.verdict in ("accelerator", "cpu")]
-    wrong = [op for op in known if (op.verdict == "accelerator") != (precision[op.name] in ("i8", "u8"))]
+def _by_precision(placement: Placement, truth: Truth, named: str) -> Confirmation:
+    known = [op for op in placement.ops if op.name in truth.precision and op.verdict in ("accelerator", "cpu")]
+    there = {op.number for op in known if truth.precision[op.name] in ("i8", "u8")}
+    wrong = [op for op in known if (op.verdict == "accelerator") != (op.number in there)]
     return Confirmation(
-        runtime=f"OpenVINO {version('openvino')}",
+        runtime=named,
         counted="operators in 8 bits",
         predicted=sum(op.verdict == "accelerator" for op in known),
-        found=sum(precision[op.name] in ("i8", "u8") for op in known),
+        found=len(there),
         differing=[f"{op.kind} {op.number}" for op in wrong],
     )

@@ -28,8 +28,8 @@ Progress = Callable[[str], None]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One file and one set of rules; `confirmation` is None where no runtime here can be asked, and then `unasked` may
-    say which one is not installed."""
+    """One file and one set of rules; `confirmation` is None where no runtime can be asked, and then `unasked` may say
+    which one is not installed, or why it cannot load the file."""
 
     artifact: str
     placement: Placement
@@ -102,7 +102,7 @@ def _check(name: str, path: Path, placement: Placement, rules: Rules, ask: bool)
         return Check(artifact=name, placement=placement)
     try:
         return Check(artifact=name, placement=placement, confirmation=confirm(placement, path, rules.runtime))
-    except MissingPackage as error:
+    except (MissingPackage, BadInput) as error:
         return Check(artifact=name, placement=placement, unasked=str(error))
 
 
@@ -145,9 +145,9 @@ def check_architecture(
 def _artifacts(profile: DeviceProfile, rules: Sequence[Rules]) -> list[str]:
     """The profile's artifacts, and a float one in each format that only an accelerator reads."""
     wanted = [name for name in profile.artifacts if name in CONVERTERS.names()]
-    suffixes = {name: kind for kind, name in _FLOAT.items()}
-    have = {kind for kind, name in _FLOAT.items() if any(one.split("-")[0] == name.split("-")[0] for one in wanted)}
-    return wanted + [name for name, kind in suffixes.items() if kind not in have and kind in {r.format for r in rules}]
+    runtimes = {name.partition("-")[0] for name in wanted}
+    needed = (_FLOAT[one.format] for one in rules)
+    return [*wanted, *dict.fromkeys(name for name in needed if name.partition("-")[0] not in runtimes)]
 
 
 def _convert(

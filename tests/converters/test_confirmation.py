@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from converters import CONVERTERS
-from converters.confirmation import Confirmation, confirm, delegated
+from converters.asking import ask_litert
+from converters.confirmation import Confirmation, confirm
 from converters.console import held_back
 from converters.op_rules import Placement, is_quantized, judge, read_model
 from converters.rule_file import OpRule, load
@@ -49,7 +50,8 @@ def test_a_wrong_rule_is_noticed(weights_dir: Path) -> None:
     wrong = msgspec.structs.replace(rules, ops={**rules.ops, "SOFTMAX": OpRule()})
     truth = confirm(judge(read_model(path), wrong), path, "litert")
     assert not truth.agrees and truth.differing == ["SOFTMAX 30"]
-    assert 30 not in delegated(path).operators
+    with held_back():
+        assert 30 not in ask_litert(path).delegated
 
 
 def test_openvino_computes_in_8_bits_what_is_predicted(tmp_path: Path) -> None:
@@ -71,6 +73,16 @@ def test_a_runtime_that_cannot_be_asked(weights_dir: Path) -> None:
     path = weights_dir / "tflite" / "vww_96_float.tflite"
     with pytest.raises(BadInput, match="no runtime 'tensorrt' that can be asked"):
         confirm(judge(read_model(path), load("xnnpack")), path, "tensorrt")
+
+
+def test_a_file_that_the_runtime_does_not_load_is_said_in_one_line(tmp_path: Path, weights_dir: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    placement = judge(read_model(weights_dir / "tflite" / "vww_96_float.tflite"), load("xnnpack"))
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(b"no model at all")
+    with pytest.raises(BadInput, match=r"broken.tflite: LiteRT .* cannot load it: ") as caught:
+        confirm(placement, broken, "litert")
+    assert "\n" not in str(caught.value)
 
 
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -103,7 +103,7 @@ def _print_each(ops: Sequence[OpPlace], placement: Placement) -> None:
 def _print_truth(check: Check) -> None:
     truth = check.confirmation
     if check.unasked:
-        click.echo(f"  not asked  {check.unasked}")
+        click.echo(f"  no answer  {check.unasked}")
     if truth is None:
         return
     click.echo(f"  measured   predicted {truth.predicted}, {truth.runtime} has {truth.found} ({truth.counted})")
