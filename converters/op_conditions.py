@@ -71,8 +71,25 @@ def _zero_points(graph: Graph, operator: Operator, which: str) -> str:
 def _constants(graph: Graph, operator: Operator, numbers: list[int]) -> str:
     for number in numbers:
         given = number < len(operator.inputs) and operator.inputs[number] >= 0
-        if given and graph.tensors[operator.inputs[number]].data is None:
+        if given and not _fixed(graph, operator.inputs[number]):
             return f"its input {number} is computed, a constant is demanded"
+    return ""
+
+
+def _fixed(graph: Graph, tensor: int) -> bool:
+    """Whether a tensor is a constant, or one that is stored in fewer bits and widened."""
+    maker = graph.maker.get(tensor)
+    widened = maker is not None and graph.operators[maker].kind == "DEQUANTIZE"
+    source = graph.operators[maker].inputs[0] if widened and maker is not None else tensor
+    return graph.tensors[source].data is not None
+
+
+def _alike(graph: Graph, operator: Operator, numbers: list[int]) -> str:
+    first = graph.tensors[operator.inputs[0]].dtype
+    for number in numbers:
+        other = graph.tensors[operator.inputs[number]].dtype if number < len(operator.inputs) else first
+        if other != first:
+            return f"its input {number} is {other}, its first {first}"
     return ""
 
 
@@ -163,6 +180,7 @@ _CHECKS: dict[Condition, Callable[[Graph, Operator, Any], str]] = {
     "version_max": _version,
     "dtypes": _dtypes,
     "reads": _reads,
+    "alike": _alike,
     "static": _static,
     "rank": _rank,
     "constants": _constants,

@@ -22,6 +22,7 @@ Condition = Literal[
     "version_max",
     "dtypes",
     "reads",
+    "alike",
     "scales",
     "zero_points",
     "constants",
@@ -44,8 +45,9 @@ class OpRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What becomes of an operator: `verdict` where every condition that is given holds, else `otherwise`.
 
     `version_max` is of the operator; `dtypes` are of what it reads and writes, constants left aside, `reads` of its
-    first input; `scales` "tensor": no constant with a scale a channel; `zero_points` that must be 0: of "every"
-    quantized tensor, or of the "second" input; `constants`: numbers of the inputs that must be constant; `static`: no
+    first input; `alike`: numbers of the inputs that must be of the first one's dtype; `scales` "tensor": no constant
+    with a scale a channel; `zero_points` that must be 0: of "every" quantized tensor, or of the "second" input;
+    `constants`: numbers of the inputs that must be constant, or a constant that is widened to float32; `static`: no
     open dimension; `varying_dims`: only so many innermost dimensions are over 1; `rank`: of the first input; `axes`:
     those that it may reduce, pad or the like (a constant second input, or the option `axes`); `elements_max`: of the
     first input; `inputs_max`: how many; `options`: values allowed; `same`: options that must be equal; `ratio`: of the
@@ -59,6 +61,7 @@ class OpRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version_max: int | None = None
     dtypes: list[str] | None = None
     reads: list[str] | None = None
+    alike: list[int] | None = None
     scales: Literal["tensor"] | None = None
     zero_points: Literal["every", "second"] | None = None
     constants: list[int] | None = None

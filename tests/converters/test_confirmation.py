@@ -14,6 +14,7 @@ from converters import CONVERTERS
 from converters.asking import ask_litert
 from converters.confirmation import Confirmation, confirm
 from converters.console import held_back
+from converters.keras_export import Export
 from converters.op_rules import Placement, is_quantized, judge, read_model
 from converters.rule_file import OpRule, load
 from device_agent.contract.errors import BadInput
@@ -110,20 +111,40 @@ def test_the_runtimes_do_as_predicted_for_each_network(network: str, tmp_path: P
     _check_floats_have_no_integers(files)
 
 
+@pytest.mark.slow
+def test_files_of_other_precisions(tmp_path: Path) -> None:
+    """Weights alone in 8 bits, or in 16: nothing that lineside writes, but others do."""
+    export = _export("v2", tmp_path)
+    tf = pytest.importorskip("tensorflow")
+    pieces = {}
+    for name in ("dynamic", "fp16"):
+        with held_back():
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([export.frozen])
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16] if name == "fp16" else []
+            (tmp_path / f"{name}.tflite").write_bytes(converter.convert())
+        placement, truth = _checked(tmp_path / f"{name}.tflite", "xnnpack")
+        assert truth.agrees, (name, truth)
+        pieces[name] = truth.found
+    assert pieces == {"dynamic": 11, "fp16": 1}  # 10 depthwise convolutions of 8-bit weights are left out
+
+
 def _check_floats_have_no_integers(files: dict[str, Path]) -> None:
     for name, path in files.items():
         assert is_quantized(read_model(path)) == name.endswith("int8"), name
 
 
-def _converted(network: str, folder: Path) -> dict[str, Path]:
-    from converters.keras_export import Export
+def _export(network: str, folder: Path) -> Export:
     from toolkit.models.architecture import Architecture
     from toolkit.placement import draw_network
 
     architecture = Architecture(**NETWORKS[network], size=64)
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
-    export = Export(draw_network(architecture, images), architecture.input_spec(), images, folder)
-    files = {}
+    return Export(draw_network(architecture, images), architecture.input_spec(), images, folder)
+
+
+def _converted(network: str, folder: Path) -> dict[str, Path]:
+    export, files = _export(network, folder), {}
     for name in CONVERTERS.names():
         (folder / name).mkdir()
         with held_back():

@@ -47,6 +47,12 @@ CASES: list[tuple[OpRule, tuple[Graph, Operator], tuple[Graph, Operator], str]] 
         operator(tensor((8,), "float32"), MAP),
         "reads float32",
     ),
+    (
+        OpRule(alike=[1]),
+        operator(MAP, CONSTANT, MAP),
+        operator(tensor((8,), "float32"), CONSTANT, MAP),
+        "1 is int8, its first",
+    ),
     (OpRule(static=True), operator(MAP, MAP), operator(tensor((-1, 4, 4, 8)), MAP), r"open shape \?x4x4x8"),
     (OpRule(rank=[4, 5]), operator(MAP, MAP), operator(tensor((1, 8)), MAP), "2 dimensions, where 4 or 5 are demanded"),
     (OpRule(constants=[1]), operator(MAP, CONSTANT, MAP), operator(MAP, MAP, MAP), "its input 1 is computed"),
@@ -121,3 +127,12 @@ def test_what_the_rule_leaves_open_holds_for_every_operator() -> None:
     every = OpRule(dtypes=["int8"])
     assert find_failing(graph, made, OpRule(), every) is not None
     assert find_failing(graph, made, OpRule(dtypes=["int8", "float32"]), every) is None
+
+
+def test_a_constant_that_is_widened_is_one() -> None:
+    """Files of fp16 weights: DEQUANTIZE gives the convolution its weights, and the delegate reads through it."""
+    half = tensor((8, 8), "float16", data=np.zeros((8, 8), np.float16))
+    wide, made = tensor((8, 8), "float32"), tensor((1, 8), "float32")
+    ops = (Operator("DEQUANTIZE", 1, (0,), (1,), {}), Operator("OP", 1, (2, 1), (3,), {}))
+    graph = Graph((half, wide, tensor((1, 8), "float32"), made), ops, (2,), (3,))
+    assert find_failing(graph, ops[1], OpRule(constants=[1]), OpRule()) is None
