@@ -123,7 +123,7 @@ def test_files_of_other_precisions(tmp_path: Path) -> None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16] if name == "fp16" else []
             (tmp_path / f"{name}.tflite").write_bytes(converter.convert())
-        placement, truth = _checked(tmp_path / f"{name}.tflite", "xnnpack")
+        _, truth = _checked(tmp_path / f"{name}.tflite", "xnnpack")
         assert truth.agrees, (name, truth)
         pieces[name] = truth.found
     assert pieces == {"dynamic": 11, "fp16": 1}  # 10 depthwise convolutions of 8-bit weights are left out
