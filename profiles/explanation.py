@@ -61,8 +61,10 @@ def place(file: Path, key: str, table: list[str] | None = None) -> str:
     return str(file)
 
 
-def explain(message: str, table: dict[str, Any], files: list[Path]) -> BadInput:
-    """The error for a finding of msgspec in `table`, which was merged from `files`, nearest first."""
+def explain(
+    message: str, table: dict[str, Any], files: list[Path], kind: type[msgspec.Struct] = DeviceProfile
+) -> BadInput:
+    """The error for a finding of msgspec in `table`, a `kind` that was merged from `files`, nearest first."""
     found = _FINDING.fullmatch(message)
     what, where = (found["what"], found["where"] or "") if found else (message, "")
     path, value = _follow(re.findall(r"[^.\[\]]+|\[[^\]]*\]", where), table)
@@ -71,11 +73,11 @@ def explain(message: str, table: dict[str, Any], files: list[Path]) -> BadInput:
         path = _named(path, table, unknown["key"])
         key = ".".join([*path, unknown["key"]])
         file = _holder(files, [*path, unknown["key"]])
-        known = [field.name for field in msgspec.structs.fields(_struct(path))]
+        known = [field.name for field in msgspec.structs.fields(_struct(path, kind))]
         return BadInput(f"{place(file, unknown['key'], path)}: unknown key {key}{nearest(unknown['key'], known)}")
     text = _GOT.sub("", what).lower().replace("`", "")
     if "enum value" in text:
-        text = f"must be one of {', '.join(_choices(path))}"
+        text = f"must be one of {', '.join(_choices(path, kind))}"
     elif not path or isinstance(value, dict | list):
         return BadInput(f"{files[0]}: {'.'.join(path)}{': ' if path else ''}{text}")
     return BadInput(f"{place(_holder(files, path), path[-1], path[:-1])}: {'.'.join(path)}: {text}, got {value!r}")
@@ -120,9 +122,8 @@ def _holder(files: list[Path], path: list[str]) -> Path:
     return files[0]
 
 
-def _struct(path: list[str]) -> type[msgspec.Struct]:
-    """The Struct that describes the table at a path."""
-    kind: type[msgspec.Struct] = DeviceProfile
+def _struct(path: list[str], kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The Struct that describes the table at a path of a `kind`."""
     for step in path:
         inner = [field.type for field in msgspec.structs.fields(kind) if field.name == step]
         kind = next(iter(_structs(inner[0])), kind) if inner else kind
@@ -135,6 +136,6 @@ def _structs(kind: Any) -> list[type[msgspec.Struct]]:
     return [found for part in get_args(kind) for found in _structs(part)]
 
 
-def _choices(path: list[str]) -> list[str]:
-    fields = {field.name: field.type for field in msgspec.structs.fields(_struct(path[:-1]))}
+def _choices(path: list[str], kind: type[msgspec.Struct]) -> list[str]:
+    fields = {field.name: field.type for field in msgspec.structs.fields(_struct(path[:-1], kind))}
     return [str(choice) for choice in get_args(fields.get(path[-1]))]

@@ -79,7 +79,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A kind of device. `artifacts` (runtime-precision) stand in the order in which the agent falls back.
 
     `threads` and `affinity` (core numbers) are what inference gets; `accelerator` says in words what there is and
-    whether lineside drives it. `python` are the versions of the board's usual systems.
+    whether lineside drives it, `accelerators` names the rules by which a model runs on it, such as "edgetpu". `python`
+    are the versions of the board's usual systems.
     """
 
     schema: str = PROFILE_SCHEMA
@@ -90,6 +91,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     arch: Literal["aarch64", "x86-64"]
     isa: str
     accelerator: str
+    accelerators: list[ProfileId] = []
     system: str
     python: list[str]
     python_note: str = ""

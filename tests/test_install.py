@@ -56,6 +56,7 @@ def test_the_wheel_has_every_package_its_data_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == set(PACKAGES)
     assert any(name.startswith("profiles/boards/") and name.endswith(".toml") for name in names)
+    assert any(name.startswith("converters/rules/") and name.endswith(".toml") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

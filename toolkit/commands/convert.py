@@ -9,11 +9,13 @@ import click
 
 from device_agent.console import json_option, print_json
 from device_agent.contract.errors import ParityFailed
+from toolkit.commands.placement_tables import print_report, refuse_what_fails
 from toolkit.commands.profiles import profiles_option
 
 if TYPE_CHECKING:
     from converters.scheme import Scheme
     from toolkit.conversion import Conversion
+    from toolkit.placement import PlacementReport
 
 
 @click.command("convert")
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     "better.",
 )
 @click.option("--force", is_flag=True, help="Convert also what is up to date.")
+@click.option("--check", is_flag=True, help="Then say where each operator of the artifacts runs; needs --for.")
 @profiles_option
 @json_option
 def convert(
@@ -43,6 +46,7 @@ def convert(
     everything: bool,
     scheme: Scheme,
     force: bool,
+    check: bool,
     profiles_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -59,9 +63,14 @@ def convert(
     as it does (0 steps of the logits apart in ONNX Runtime, at most 2 in OpenVINO) and take hardly longer than what
     the runtime's own quantizer makes; what was chosen and why is said below the table.
 
+    With --check, every artifact of the run is held against the rules of the device's accelerators and runtimes, as by
+    `lineside profiles check`; exit code 3 says that an accelerator takes none of them.
+
     \b
     Example: lineside convert runs/steel --for raspberry-pi-4 --for intel-n100
     """
+    if check and not profile_ids:
+        raise click.UsageError("--check needs --for PROFILE: where operators run depends on the device")
     names = _names(profile_ids, only, everything, profiles_dir)
     from toolkit.conversion import convert_run
     from toolkit.runs import open_run
@@ -73,10 +82,26 @@ def convert(
         force=force,
         progress=lambda name: click.echo(f"converting {name}", err=True),
     )
-    print_json(done) if as_json else _print_table(done)
+    reports = _checked(run, profile_ids, profiles_dir) if check and any(each.artifact for each in done) else []
+    if as_json:
+        print_json({"conversions": done, "placements": reports} if check else done)
+    else:
+        _print_table(done)
+        for report in reports:
+            click.echo()
+            print_report(report)
     failed = [each for each in done if each.outcome == "failed"]
     if failed:
         raise ParityFailed("; ".join(str(each.reason) for each in failed))
+    refuse_what_fails(reports)
+
+
+def _checked(run: Path, profile_ids: tuple[str, ...], folder: Path | None) -> list[PlacementReport]:
+    from profiles.registry import load
+    from toolkit.placement import check_run
+    from toolkit.runs import open_run
+
+    return [check_run(open_run(run), load(profile_id, folder)) for profile_id in profile_ids]
 
 
 def _names(profile_ids: tuple[str, ...], only: tuple[str, ...], everything: bool, folder: Path | None) -> list[str]:

@@ -69,6 +69,80 @@ def show_profile(profile_id: str, profiles_dir: Path | None, as_json: bool) -> N
         _print(profile)
 
 
+@profiles.command("check")
+@click.argument("model", required=False, metavar="[FILE|RUN]", type=click.Path(path_type=Path))
+@click.option("--for", "profile_id", required=True, metavar="PROFILE", help="The kind of device.")
+@click.option("--model", "family", metavar="FAMILY", help="Instead of a file: an untrained network of this family.")
+@click.option("--width", type=float, help="Its width multiplier; default 0.35.")
+@click.option("--size", metavar="PX|HxW", help="Its input; default 96.")
+@click.option("--head", type=click.Choice(["pooled", "bilinear", "attention", "parts"]), help="Its head.")
+@click.option("--minimalistic", is_flag=True, help="V3 without squeeze-and-excite and 5x5 kernels.")
+@click.option("--activation", type=click.Choice(["hard-silu", "silu", "relu"]), help="Of V3; default hard-silu.")
+@click.option(
+    "--rules", "rules_dir", type=click.Path(path_type=Path), help="Folder with more rules, above those built in."
+)
+@click.option(
+    "--ask/--no-ask", default=True, help="Also load the file into the runtime, if it is installed; default on."
+)
+@click.option("--ops", "each", is_flag=True, help="Print every operator on a line of its own.")
+@profiles_option
+@json_option
+def check_profile(
+    model: Path | None,
+    profile_id: str,
+    family: str | None,
+    width: float | None,
+    size: str | None,
+    head: str | None,
+    minimalistic: bool,
+    activation: str | None,
+    rules_dir: Path | None,
+    ask: bool,
+    each: bool,
+    profiles_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Check before training where each operator would run on a kind of device.
+
+    Give a .tflite, .onnx or .xml file, a run with its artifacts, or the options of a network, which is then built with
+    drawn weights and converted as the profile's artifacts are: that needs no images. Where the runtime is installed,
+    the prediction is held against what it does. Exit code 3: an accelerator of the device takes none of the files;
+    4: the runtime does otherwise than predicted.
+
+    \b
+    Example: lineside profiles check --model mobilenet-v3-small --size 96 --for raspberry-pi-4
+    Example: lineside profiles check model.tflite --for coral-usb
+    """
+    from profiles.registry import load
+    from toolkit.commands.placement_tables import print_report, refuse_what_fails
+    from toolkit.models.architecture import Architecture, parse_size
+    from toolkit.placement import check_architecture, check_files, check_run, find_rules, is_model_file
+    from toolkit.runs import open_run
+
+    profile = load(profile_id, profiles_dir)
+    options = {"family": family, "alpha": width, "head": head, "minimalistic": minimalistic, "activation": activation}
+    given = {name: value for name, value in options.items() if value}
+    if (model is None) == (not given and size is None):
+        raise click.UsageError("give a model file or a run, or the options of a network such as --model mobilenet-v2")
+    if model is None:
+        height, other = parse_size(size or "96")
+        architecture = Architecture(size=height, size_width=other, **given)  # type: ignore[arg-type]
+        architecture.check()
+        report = check_architecture(
+            architecture,
+            profile,
+            folder=rules_dir,
+            ask=ask,
+            progress=lambda name: click.echo(f"converting {name}", err=True),
+        )
+    elif is_model_file(model):
+        report = check_files({model.name: model}, profile.id, find_rules(profile, rules_dir), ask=ask)
+    else:
+        report = check_run(open_run(model), profile, folder=rules_dir, ask=ask)
+    print_json(report) if as_json else print_report(report, each=each)
+    refuse_what_fails([report])
+
+
 def _print(profile: DeviceProfile) -> None:
     import msgspec
 
@@ -77,6 +151,7 @@ def _print(profile: DeviceProfile) -> None:
         "soc": f"{profile.soc}, {profile.core}, {profile.arch}",
         "isa": profile.isa,
         "accelerator": profile.accelerator,
+        "rules": ", ".join(profile.accelerators) or "those of its runtimes",
         "system": profile.system,
         "python": ", ".join(profile.python) + (f" ({profile.python_note})" if profile.python_note else ""),
         "artifacts": " -> ".join(profile.artifacts),
