@@ -154,10 +154,14 @@ class Run:
         """Up to `count` validation images (n, h, w, channels) uint8, the classes in turn, the same ones every time."""
         from toolkit.data.images import load
 
-        dataset, rows = self.dataset(), self.rows("val")
-        labels = np.asarray(dataset.labels)[rows]
+        return load(self.dataset(), self.record.input, self.golden_rows(count))
+
+    def golden_rows(self, count: int) -> NDArray[np.int64]:
+        """Indices into `dataset()` of the images of `golden`."""
+        rows = self.rows("val")
+        labels = np.asarray(self.dataset().labels)[rows]
         order = np.argsort([np.sum(labels[:row] == labels[row]) for row in range(len(rows))], kind="stable")
-        return load(dataset, self.record.input, rows[order[:count]])
+        return rows[order[:count]]
 
     def model(self) -> Any:
         """The Keras model, loaded now (imports TensorFlow)."""
