@@ -13,10 +13,11 @@ from converters.artifact import file_sha256
 from converters.certificate import Answer, Certificate, gates, read_certificate, tolerance, write_certificate
 from converters.conformity import Conformity, check_or_say
 from converters.keras_export import keras_logits
+from converters.model_file import read_model_file
 from converters.parity import check_spread
-from converters.subject import Subject, artifact_subject, bundle_subjects
+from converters.subject import Subject, artifact_subject, bundle_subjects, file_subject
 from device_agent import preprocess
-from device_agent.contract.errors import BadInput, NotFound
+from device_agent.contract.errors import NotFound
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames.picture import read_picture
 from device_agent.runtimes import logits
@@ -104,7 +105,8 @@ def _subjects(path: Path) -> Iterator[list[Subject]]:
         with bundle_subjects(path) as subjects:
             yield subjects
     else:
-        raise BadInput(f"{path}: must be a run, an artifact's folder, or a bundle (.lineside)")
+        model = read_model_file(path)
+        yield [file_subject(path, model.runtime, model.precision)]
 
 
 def _keras(run: Run, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from device_agent.contract.errors import ParityFailed
 if TYPE_CHECKING:
     from converters.certificate import Certificate
     from converters.conformity import Conformity
+    from toolkit.file_check import FileCheck
 
 
 @click.command("verify")
@@ -32,13 +33,46 @@ if TYPE_CHECKING:
     help="Hold it against this certificate; needs neither TensorFlow nor the data set.",
 )
 @click.option("--artifact", "names", multiple=True, help="With --certificate: only this one; can be repeated.")
+@click.option(
+    "--data",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Of a FILE: pictures to try it on, one folder a class or with a manifest.csv.",
+)
+@click.option(
+    "--labels",
+    "labels_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Of a FILE: its classes in the order of its outputs, one a line; default those of --data from A to Z.",
+)
+@click.option(
+    "--range",
+    "values",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Of a FILE: what 0 and 255 become at its input; default what the file tells, else -1 1.",
+)
+@click.option("--bgr", is_flag=True, help="Of a FILE: its colours stand in the order blue, green, red.")
 @json_option
-def verify(what: Path, written: Path | None, against: Path | None, names: tuple[str, ...], as_json: bool) -> None:
+def verify(
+    what: Path,
+    written: Path | None,
+    against: Path | None,
+    names: tuple[str, ...],
+    data: Path | None,
+    labels_file: Path | None,
+    values: tuple[float, float] | None,
+    bgr: bool,
+    as_json: bool,
+) -> None:
     """Check that artifacts are what was converted and compute what was trained.
 
-    A run alone: file digests, then agreement with Keras on the validation images. With --certificate a run, a bundle or
-    an artifact's folder is held against the answers in it, through the preprocessing and runtime of this machine: it is
-    said whether the preprocessing or the model differs.
+    A run alone: file digests, then agreement with Keras on the validation images. With --certificate a run, a bundle,
+    an artifact's folder or a model file is held against the answers in it, through the preprocessing and runtime of
+    this machine: it is said whether the preprocessing or the model differs. A .tflite, .onnx or OpenVINO .xml FILE from
+    elsewhere is opened and tried on the pictures in --data.
 
     Ends with exit code 4 when any artifact was changed, belongs to another model or fails, and with 6 when the
     certificate or the bundle was altered.
@@ -46,13 +80,21 @@ def verify(what: Path, written: Path | None, against: Path | None, names: tuple[
     \b
     Example: lineside verify runs/steel --write-certificate certificates/steel
              lineside verify runs/steel/steel-raspberry-pi-4.lineside --certificate certificates/steel
+             lineside verify model.tflite --data data/steel
     """
     if written is not None and against is not None:
         raise click.UsageError("--write-certificate and --certificate exclude each other")
     if names and against is None:
         raise click.UsageError("--artifact goes with --certificate")
+    of_file = data is not None or labels_file is not None or values is not None or bgr
+    if of_file and (written is not None or against is not None):
+        raise click.UsageError("--data, --labels, --range and --bgr exclude a certificate")
+    if values is not None and not -1e6 < values[0] < values[1] < 1e6:
+        raise click.UsageError("--range must name the lower value first")
     if against is not None:
         _verify_against(what, against, names, as_json)
+    elif of_file or (what.is_file() and written is None):
+        _verify_file(what, data, labels_file, values, bgr, as_json)
     else:
         _verify_run(what, written, as_json)
 
@@ -98,6 +140,50 @@ def _verify_against(what: Path, folder: Path, names: tuple[str, ...], as_json: b
             click.echo(f"{each.name}: {failure}", err=True)
     if failed:
         raise ParityFailed(f"{what}: {len(failed)} of {len(found)} do not do what {folder} certifies")
+
+
+def _verify_file(
+    path: Path,
+    data: Path | None,
+    labels_file: Path | None,
+    values: tuple[float, float] | None,
+    bgr: bool,
+    as_json: bool,
+) -> None:
+    from toolkit.file_check import check_file, read_labels
+
+    labels = read_labels(labels_file) if labels_file is not None else None
+    found = check_file(path, data, labels=labels, values=values, bgr=bgr)
+    if as_json:
+        print_json(found)
+    else:
+        _print_file(found)
+    if not found.passed:
+        raise ParityFailed(f"{path}: {'; '.join(found.failures)}")
+
+
+def _print_file(found: FileCheck) -> None:
+    model, spec = found.model, found.input
+    click.echo(f"{model.path}: {model.runtime} {found.runtime_version}, {model.precision}")
+    high = spec.offset + 255 * spec.scale
+    click.echo(
+        f"  input      {model.height} x {model.width} x {model.channels} {model.dtype}, {spec.colour_order}, "
+        f"{spec.offset:.3g} to {high:.3g} ({found.input_known})"
+    )
+    low, high = found.row_sums
+    click.echo(f"  outputs    {model.classes} classes, {found.ends_in}; an answer adds up to {low:.3g} to {high:.3g}")
+    kind = "drawn pictures" if found.drawn else f"of {found.there} pictures"
+    click.echo(
+        f"  measured   {found.images} {kind}: outputs spread by {found.spread:.3g}, {found.predicted} classes predicted"
+    )
+    if found.accuracy is not None and found.accuracy_interval is not None:
+        low, high = found.accuracy_interval
+        click.echo(
+            f"  accuracy   {found.accuracy:.1%} ({low:.1%} to {high:.1%}, 95 %, as if no part was seen twice); too "
+            "high if its training saw these pictures"
+        )
+    for note in found.notes:
+        click.echo(f"  note       {note}")
 
 
 def _line(found: Conformity) -> str:
