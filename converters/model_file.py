@@ -247,8 +247,8 @@ def _image(path: Path, runtime: str, inputs: dict[str, Sequence[Any]]) -> tuple[
     sizes = [int(size) for size in shape if isinstance(size, int | np.integer)]
     if len(shape) == 4 and sizes[0] == 1:
         for channels, height, width in ((sizes[3], *sizes[1:3]), (sizes[1], *sizes[2:])):
-            if channels == 3 or channels == 1:
-                return height, width, channels
+            if channels in (1, 3):
+                return height, width, 3 if channels == 3 else 1
     raise BadInput(f"{path}: input {name!r} is {_words(shape)}; it must be one image of 1 or 3 channels")
 
 
