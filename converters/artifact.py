@@ -14,6 +14,7 @@ from converters.console import held_back
 from converters.golden import golden_answers, images_sha256
 from converters.keras_export import Export
 from converters.parity import ParityReport, Precision, Reference, measure, precision_of
+from converters.scheme import SHARING, Scheme, SchemeReport, convert
 from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
 from device_agent.contract.files import replacing, write_whole
@@ -45,9 +46,12 @@ class ArtifactRecord(msgspec.Struct, frozen=True, kw_only=True):
     parity: ParityReport
     golden: Golden | None = None
     golden_images_sha256: str = ""
+    scheme: SchemeReport | None = None
 
 
-def build(name: str, export: Export, reference: Reference, folder: Path, *, source_sha256: str) -> ArtifactRecord:
+def build(
+    name: str, export: Export, reference: Reference, folder: Path, *, source_sha256: str, scheme: Scheme = "auto"
+) -> ArtifactRecord:
     """Convert, pass the gate, and only then put the artifact into `folder`, wholly; what was there is replaced.
 
     Raises:
@@ -55,15 +59,19 @@ def build(name: str, export: Export, reference: Reference, folder: Path, *, sour
         ParityFailed: the gate objects; nothing new is left behind.
         NotWritable: the disk is full, read-only or forbids it.
     """
-    convert = CONVERTERS.load(name)
+    CONVERTERS.load(name)
     runtime, precision = precision_of(name)
     with replacing(folder) as temporary:
         temporary.mkdir()
         start = time.monotonic()
-        with held_back():
-            files = convert(export, temporary)
+        files, chosen = _convert(name, export, temporary, reference, scheme)
         seconds = time.monotonic() - start
         report = measure(runtime, precision, files[0], export.spec, reference)
+        if not report.passed and chosen is not None and scheme == "auto" and chosen.chosen == "shared":
+            reason = f"shared failed its gate: {'; '.join(report.failures)}"
+            files, _ = _convert(name, export, temporary, reference, "native")
+            chosen = msgspec.structs.replace(chosen, chosen="native", reason=reason)
+            report = measure(runtime, precision, files[0], export.spec, reference)
         if not report.passed:
             raise ParityFailed(f"{name}: {'; '.join(report.failures)} ({report.images} images)")
         record = ArtifactRecord(
@@ -80,9 +88,21 @@ def build(name: str, export: Export, reference: Reference, folder: Path, *, sour
             parity=report,
             golden=golden_answers(runtime, precision, files[0], export.spec, reference.golden),
             golden_images_sha256=images_sha256(reference.golden),
+            scheme=chosen,
         )
         write_whole(temporary / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return record
+
+
+def _convert(
+    name: str, export: Export, folder: Path, reference: Reference, scheme: Scheme
+) -> tuple[list[Path], SchemeReport | None]:
+    """The files, and how int8 was chosen where there is a choice."""
+    runtime, precision = precision_of(name)
+    with held_back():
+        if precision == "int8" and runtime in SHARING:
+            return convert(name, runtime, export, folder, reference.images, scheme)
+        return CONVERTERS.load(name)(export, folder), None
 
 
 def read_artifact(folder: Path) -> ArtifactRecord | None:
@@ -114,10 +134,12 @@ def check_artifact(folder: Path, source_sha256: str) -> ArtifactRecord:
     return record
 
 
-def is_current(folder: Path, source_sha256: str) -> bool:
-    """Whether the artifact in `folder` was made from that model by these converters, and is undamaged."""
+def is_current(folder: Path, source_sha256: str, scheme: Scheme = "auto") -> bool:
+    """Whether the artifact in `folder` was made from that model by these converters as now asked for, and is
+    undamaged."""
     try:
-        return check_artifact(folder, source_sha256).recipe == RECIPE
+        record = check_artifact(folder, source_sha256)
+        return record.recipe == RECIPE and (record.scheme is None or record.scheme.asked == scheme)
     except LinesideError:
         return False
 

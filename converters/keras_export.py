@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.calibration import tensors
+from converters.identity import without_hard_activations
 from device_agent.contract.manifest import InputSpec
 from device_agent.contract.optional import require
 
@@ -40,6 +41,12 @@ class Export:
             lambda image: self.model(image, training=False), input_signature=signature, autograph=False
         )
         return freezer.convert_variables_to_constants_v2(function.get_concrete_function())
+
+    @functools.cached_property
+    def integer(self) -> Export:
+        """The same network in the form that int8 runtimes compute in integers: itself, where it has that form."""
+        model = without_hard_activations(self.model)
+        return self if model is self.model else Export(model, self.spec, self.calibration, self.scratch)
 
     @functools.cached_property
     def calibration_logits(self) -> NDArray[np.float32]:

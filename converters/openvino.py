@@ -24,7 +24,7 @@ def write_fp16(export: Export, folder: Path) -> list[Path]:
     """
     model = _float_model(export)
     _halve(model)
-    return _save(model, folder)
+    return save(model, folder)
 
 
 def write_int8(export: Export, folder: Path) -> list[Path]:
@@ -42,9 +42,9 @@ def write_int8(export: Export, folder: Path) -> list[Path]:
             activations_range_estimator_params=minmax, weights_range_estimator_params=minmax
         ),
     )
-    files = _save(model, folder)
+    files = save(model, folder)
     _add_bias(model, measure_shift(export, "openvino", files[0]))
-    return _save(model, folder)
+    return save(model, folder)
 
 
 def _float_model(export: Export) -> Any:
@@ -71,7 +71,12 @@ def _halve(model: Any) -> None:
             node.input(1).replace_source_output(opset.convert(half, "f32").output(0))
 
 
-def _save(model: Any, folder: Path) -> list[Path]:
+def save(model: Any, folder: Path) -> list[Path]:
+    """Write an `openvino.Model` as model.xml and model.bin, the same bytes for the same model.
+
+    Raises:
+        NotWritable: the disk is full, read-only or forbids it.
+    """
     ov = require_silent("openvino", extra="toolkit")
     path = folder / "model.xml"
     for number, node in enumerate(model.get_ordered_ops()):  # their own names count on through the process

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from converters.macro_f1 import count, macro_f1
 from device_agent.contract.errors import BadInput, ParityFailed
 from device_agent.contract.manifest import InputSpec
-from device_agent.runtimes import logits, open_runtime
+from device_agent.runtimes import Runtime, logits, open_runtime
 
 RESAMPLES = 400
 EVIDENCE = 200
@@ -160,11 +160,24 @@ def measure(
     model = open_runtime(runtime, path, spec, threads=threads)
     if model.classes != reference.logits.shape[1]:
         raise ParityFailed(f"{path}: gives {model.classes} logits, Keras {reference.logits.shape[1]}")
+    got = _run(model, reference.images)
+    return compare(got, reference.logits, reference.labels, precision, runtime_version=model.version)
+
+
+def answers(runtime: str, path: Path, spec: InputSpec, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits (n, classes) float32 of a model file for images (n, h, w, c) uint8, one by one as the device would.
+
+    Raises:
+        BadInput: the runtime cannot load the file.
+    """
+    return _run(open_runtime(runtime, path, spec), images)
+
+
+def _run(model: Runtime, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     try:
-        got = np.array([logits(model, image) for image in reference.images])
+        return np.array([logits(model, image) for image in images])
     finally:
         model.close()
-    return compare(got, reference.logits, reference.labels, precision, runtime_version=model.version)
 
 
 def precision_of(name: str) -> tuple[str, Precision]:

@@ -18,22 +18,37 @@ from device_agent.contract.optional import require
 def write_fp32(export: Export, folder: Path) -> list[Path]:
     """model.tflite, float32 throughout."""
     path = folder / "model.tflite"
-    path.write_bytes(_converter(export).convert())
+    write_float(export, path)
     return [path]
 
 
 def write_int8(export: Export, folder: Path) -> list[Path]:
     """model.tflite, int8 throughout: input, output, activations a tensor, weights a channel."""
+    path = folder / "model.tflite"
+    write_quantized(export.integer, path)
+    correct_head(export, path)
+    return [path]
+
+
+def write_float(export: Export, path: Path) -> None:
+    """The float32 file."""
+    path.write_bytes(_converter(export).convert())
+
+
+def write_quantized(export: Export, path: Path) -> None:
+    """The int8 file as TensorFlow's converter gives it."""
     tf = require("tensorflow", extra="toolkit")
     converter = _converter(export)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image] for image in tensors(export.calibration, export.spec))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    path = folder / "model.tflite"
     path.write_bytes(converter.convert())
+
+
+def correct_head(export: Export, path: Path) -> None:
+    """Take the mean error of the logits back in the bias of the last layer."""
     _add_bias(path, measure_shift(export, "litert", path))
-    return [path]
 
 
 def _converter(export: Export) -> Any:

@@ -117,10 +117,20 @@ def edit(path: Path, change: Callable[[Any, Any], None]) -> None:
     """
     schema, model = _open(path)
     change(schema, model)
+    _empty_unused(model)
     flatbuffers = require("flatbuffers", extra="toolkit")
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
     path.write_bytes(bytes(builder.Output()))
+
+
+def _empty_unused(model: Any) -> None:
+    """Take the content out of the buffers that nothing refers to any more; their numbers stay."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {each.buffer for each in model.metadata or []}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None
 
 
 def _open(path: Path) -> tuple[Any, Any]:

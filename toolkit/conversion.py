@@ -27,6 +27,8 @@ from converters.calibration import draw
 from converters.golden import GOLDEN_IMAGES
 from converters.keras_export import Export, keras_logits
 from converters.parity import EVIDENCE, ParityReport, Reference, check_spread, measure
+from converters.scheme import Scheme
+from converters.shared.graph import Unsupported
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
 from device_agent.contract.files import sweep
 from toolkit.data.images import load
@@ -55,7 +57,12 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def convert_run(
-    run: Run, names: Sequence[str], *, force: bool = False, progress: Progress | None = None
+    run: Run,
+    names: Sequence[str],
+    *,
+    scheme: Scheme = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> list[Conversion]:
     """Convert what is not there or out of date; one that fails its gate does not keep the others from being made.
 
@@ -65,6 +72,7 @@ def convert_run(
     Args:
         run: a trained run.
         names: artifacts such as "litert-int8".
+        scheme: whether int8 runtimes share one quantization; "auto" if that holds.
         force: convert also what is up to date.
         progress: is told the name of each artifact before its conversion starts.
 
@@ -78,7 +86,7 @@ def convert_run(
         raise BadInput(f"no artifact {unknown[0]!r}; known are {', '.join(CONVERTERS.names())}")
     sweep(run.dir / "artifacts")
     source = file_sha256(run.model_path)
-    stale = [name for name in names if force or not is_current(run.artifact_dir(name), source)]
+    stale = [name for name in names if force or not is_current(run.artifact_dir(name), source, scheme)]
     made = {}
     if stale:
         with _scratch(run) as scratch:
@@ -87,7 +95,7 @@ def convert_run(
             for name in stale:
                 if progress is not None:
                     progress(name)
-                made[name] = _convert(run, name, export, reference, source)
+                made[name] = _convert(run, name, export, reference, source, scheme)
     return [
         made.get(name) or Conversion(name=name, outcome="current", artifact=read_artifact(run.artifact_dir(name)))
         for name in names
@@ -113,13 +121,13 @@ def verify_run(run: Run, *, progress: Progress | None = None) -> list[Verificati
     return found
 
 
-def _convert(run: Run, name: str, export: Export, reference: Reference, source: str) -> Conversion:
+def _convert(run: Run, name: str, export: Export, reference: Reference, source: str, scheme: Scheme) -> Conversion:
     folder = run.artifact_dir(name)
-    if not is_current(folder, source):
+    if not is_current(folder, source, scheme):
         remove(folder)
     try:
-        record = build(name, export, reference, folder, source_sha256=source)
-    except ParityFailed as error:
+        record = build(name, export, reference, folder, source_sha256=source, scheme=scheme)
+    except (ParityFailed, Unsupported) as error:
         return Conversion(name=name, outcome="failed", reason=str(error))
     return Conversion(name=name, outcome="converted", artifact=record)
 

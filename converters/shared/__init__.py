@@ -1,0 +1,42 @@
+"""One quantization for three runtimes: the integers of the int8 .tflite file, in ONNX and in OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converters.keras_export import Export
+
+
+def source(export: Export) -> Path:
+    """The int8 .tflite file that all runtimes share, written by the first who asks."""
+    from converters.shared.exact import make_exact
+    from converters.tflite import correct_head, write_float, write_quantized
+
+    path, twin = export.scratch / "shared.tflite", export.scratch / "shared_float.tflite"
+    if not path.exists():
+        write_float(export.integer, twin)
+        unfinished = path.with_suffix(".part")
+        write_quantized(export.integer, unfinished)
+        make_exact(unfinished, twin)
+        correct_head(export, unfinished)
+        unfinished.rename(path)
+    return path
+
+
+def write(runtime: str, export: Export, folder: Path) -> list[Path]:
+    """The shared quantization as files for "litert", "onnx" or "openvino", as a converter writes them.
+
+    Raises:
+        Unsupported: the network has an operator that the translations have not.
+    """
+    from converters.openvino import save
+    from converters.shared import onnx, openvino
+
+    if runtime == "openvino":
+        return save(openvino.translate(source(export)), folder)
+    path = folder / ("model.onnx" if runtime == "onnx" else "model.tflite")
+    if runtime == "onnx":
+        path.write_bytes(onnx.translate(source(export)).SerializeToString())
+    else:
+        path.write_bytes(source(export).read_bytes())
+    return [path]

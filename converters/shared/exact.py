@@ -1,0 +1,218 @@
+"""Scales that floating point cannot round, so that every runtime rounds to the same integers.
+
+Between integers a runtime multiplies sums by in * weights / out, three scales, in whatever order and precision its
+kernels like. Two runtimes then differ by one wherever a product comes near the middle of two integers, a few times an
+image; the layers that follow make that many. Here activations get powers of two as scales and the products so few
+digits that float32 holds every intermediate result exactly: there is nothing left to round differently.
+
+That costs next to nothing, since integers do not know the unit of their tensor: between two convolutions it is free.
+What is not free are the tensors of a residual sum, which get one scale together, and the weights' scales, which grow
+until the product has few digits, by 3 % on average; the weights are quantized anew from the floats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.shared.graph import clip_of
+from converters.tflite_file import Graph, Operator, edit, read_graph
+from device_agent.contract.errors import BadInput
+
+FRACTION = 15
+"""Binary digits behind the point that a rescaled sum may have; with 9 before it, twice what an int8 can hold, it is a
+float32. A product of scales gets at most 8 digits, more of them the larger it is."""
+_LINEAR = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+_PASSES = {"MEAN", "RESHAPE", "SQUEEZE"}
+_SAME = {"RESHAPE", "SQUEEZE"}
+
+
+@dataclass
+class _Scale:
+    """Of an activation: `real` in the units of the network, `label` as the file will say, and the zero point."""
+
+    real: float
+    label: float
+    zero_point: int
+
+
+def make_exact(path: Path, float_path: Path) -> None:
+    """Rewrite the int8 file at `path` with such scales; `float_path` is the float file of the same network.
+
+    Raises:
+        BadInput: the files are not of one network.
+    """
+    graph, floats = read_graph(path), read_graph(float_path)
+    scales = _choose(graph)
+    kernels = _linear(graph), _linear(floats)
+    if [_shape(graph, each) for each in kernels[0]] != [_shape(floats, each) for each in kernels[1]]:
+        raise BadInput(f"{float_path}: is not the float model of {path}")
+    changes = {number: (each.label, each.zero_point) for number, each in scales.items()}
+    weights = [_quantize(graph, operator, scales, floats, twin) for operator, twin in zip(*kernels, strict=True)]
+    implied = [number for number, each in enumerate(graph.operators) if _saturates(graph, each)]
+
+    def change(schema: Any, model: Any) -> None:
+        main = model.subgraphs[0]
+        for number, (scale, zero_point) in changes.items():
+            main.tensors[number].quantization.scale = [scale]
+            main.tensors[number].quantization.zeroPoint = [zero_point]
+        for number in implied:
+            main.operators[number].builtinOptions.fusedActivationFunction = 0
+        for number, steps, data in (each for pair in weights for each in pair):
+            tensor, buffer = main.tensors[number], schema.BufferT()
+            tensor.quantization.scale = steps.astype(np.float32).tolist()
+            tensor.quantization.zeroPoint = [0] * len(steps)
+            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
+            tensor.buffer = len(model.buffers)  # its own: tensors of equal content may share one
+            model.buffers.append(buffer)
+
+    edit(path, change)
+
+
+def _linear(graph: Graph) -> list[Operator]:
+    return [each for each in graph.operators if each.kind in _LINEAR]
+
+
+def _shape(graph: Graph, operator: Operator) -> tuple[int, ...]:
+    return graph.tensors[operator.inputs[1]].shape
+
+
+def _saturates(graph: Graph, operator: Operator) -> bool:
+    """Whether the operator's fused activation does nothing that the range of its integers does not."""
+    fused = operator.options.get("fusedActivationFunction", 0)
+    return fused != 0 and clip_of(operator, graph.tensors[operator.outputs[0]]) is None
+
+
+def _choose(graph: Graph) -> dict[int, _Scale]:
+    """New scales of all activations."""
+    found = {
+        number: _Scale(float(tensor.scale[0]), float(tensor.scale[0]), int(tensor.zero_point[0]))
+        for number, tensor in enumerate(graph.tensors)
+        if tensor.quantized and tensor.data is None
+    }
+    units, together = _bind(graph, found)
+    for members in together:
+        common = max(found[number].real for number in members)
+        for number in members:
+            _set_scale(found[number], common)
+    first = graph.inputs[0]
+    _set_scale(found[first], float(2.0 ** np.ceil(np.log2(found[first].real * 0.995))))
+    for members, sums in units:
+        if any(_is_fixed(graph, number) for number in members):
+            for number in members:
+                found[number].label = found[number].real
+            continue
+        leader = found[(sums or members)[0]].real
+        unit = 2.0 ** np.round(np.log2(leader)) / leader
+        for number in members:
+            found[number].label = float(np.float32(found[number].real * unit))
+    for each in found.values():
+        if _is_power(each.label) and each.zero_point % 2:  # halves round to even before or after it is added
+            each.zero_point += 1 if each.zero_point < 0 else -1
+    return found
+
+
+def _set_scale(scale: _Scale, real: float) -> None:
+    """Another scale at the same end of the range, that nearer to the zero point kept at its place."""
+    low = (-128 - scale.zero_point) * scale.real
+    scale.zero_point = int(np.clip(-128 - np.round(low / real), -128, 127))
+    scale.real = scale.label = real
+
+
+def _is_power(scale: float) -> bool:
+    return float(np.frexp(scale)[0]) == 0.5
+
+
+def _bind(graph: Graph, found: dict[int, _Scale]) -> tuple[list[tuple[list[int], list[int]]], list[list[int]]]:
+    """The tensors that have one unit, with those of them that are in a sum; and those that must have one scale."""
+    unit, scale = {number: number for number in found}, {number: number for number in found}
+
+    def join(parent: dict[int, int], one: int, other: int) -> None:
+        roots = [_root(parent, each) for each in (one, other)]
+        parent[max(roots)] = min(roots)
+
+    sums: set[int] = set()
+    for operator in graph.operators:
+        ends = [number for number in (*operator.inputs, *operator.outputs) if number in found]
+        for number in ends[1:]:
+            if operator.kind == "ADD" or operator.kind in _PASSES:
+                join(unit, ends[0], number)
+            if (operator.kind == "ADD" and len(ends) == 3) or operator.kind in _SAME:
+                join(scale, ends[0], number)
+        if operator.kind == "ADD" and len(ends) == 3:
+            sums.update(ends)
+    units = [(members, [each for each in members if each in sums]) for members in _sets(unit)]
+    return units, [members for members in _sets(scale) if len(members) > 1]
+
+
+def _root(parent: dict[int, int], number: int) -> int:
+    while parent[number] != number:
+        number = parent[number]
+    return number
+
+
+def _sets(parent: dict[int, int]) -> list[list[int]]:
+    found: dict[int, list[int]] = {}
+    for number in parent:
+        found.setdefault(_root(parent, number), []).append(number)
+    return list(found.values())
+
+
+def _is_fixed(graph: Graph, number: int) -> bool:
+    """Whether the unit of a tensor matters: at both ends of the graph, to an operator that is not linear, to a clip."""
+    if number in graph.inputs or number in graph.outputs:
+        return True
+    around = [graph.operators[each] for each in graph.readers.get(number, [])]
+    if number in graph.maker:
+        maker = graph.operators[graph.maker[number]]
+        around.append(maker)
+        if clip_of(maker, graph.tensors[number]) is not None:
+            return True
+    fits = _LINEAR | _PASSES
+    return any(each.kind not in fits and not (each.kind == "ADD" and _sums_activations(graph, each)) for each in around)
+
+
+def _sums_activations(graph: Graph, operator: Operator) -> bool:
+    return all(graph.tensors[number].data is None for number in operator.inputs)
+
+
+def _quantize(
+    graph: Graph, operator: Operator, scales: dict[int, _Scale], floats: Graph, twin: Operator
+) -> list[tuple[int, NDArray[np.float64], NDArray[Any]]]:
+    """Number, scale a channel and integers of the weights and of the bias."""
+    before, after = scales[operator.inputs[0]], scales[operator.outputs[0]]
+    old, real = graph.tensors[operator.inputs[1]], floats.tensors[twin.inputs[1]].values().astype(np.float64)
+    along = old.axis if old.scale.size > 1 else None
+    largest = np.abs(real).max(axis=None if along is None else tuple(np.delete(np.arange(real.ndim), along)))
+    smallest = np.maximum(np.atleast_1d(largest) / 127, old.scale.min() * 1e-3)
+    product = smallest * before.real / after.real
+    if _is_power(before.label) and _is_power(after.label):
+        product = _few_bits(product)
+    shape = np.ones(real.ndim, np.int64)
+    if along is not None:
+        shape[along] = -1
+    step = (product * after.real / before.real).reshape(shape)
+    integers = np.clip(np.rint(real / step), -127, 127).astype(np.int8)
+    label = product * after.label / before.label
+    made: list[tuple[int, NDArray[np.float64], NDArray[Any]]] = [(operator.inputs[1], label, integers)]
+    if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+        bias = floats.tensors[twin.inputs[2]].values().astype(np.float64)
+        sums = np.rint(bias / (step.ravel() * before.real))
+        limits = np.iinfo(np.int32)
+        made.append((operator.inputs[2], label * before.label, np.clip(sums, limits.min, limits.max).astype(np.int32)))
+    return made
+
+
+def _few_bits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The next values upwards that have few binary digits.
+
+    >>> _few_bits(np.array([1.0, 1.001, 2 / 3**8])).tolist() == [1.0, 1 + 2**-7, 5 * 2**-14]
+    True
+    """
+    mantissa, exponent = np.frexp(values)
+    steps = 2.0 ** np.clip(FRACTION + exponent, 2, 8)
+    return np.asarray(np.ldexp(np.ceil(mantissa * steps) / steps, exponent))

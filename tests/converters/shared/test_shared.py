@@ -1,0 +1,132 @@
+"""The shared scheme: on trained networks, the same integers in every runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converters import shared
+from converters.identity import without_hard_activations
+from converters.keras_export import Export
+from converters.scheme import differences
+from converters.shared.graph import Unsupported
+from converters.tflite_file import read_graph
+from device_agent.contract.errors import BadInput
+from device_agent.contract.manifest import InputSpec
+
+pytestmark = pytest.mark.slow
+Make = Callable[[str], Export]
+
+
+def _tiny_models() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parents[1] / "tiny_models.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    tiny_models = _tiny_models()
+
+    def once(family: str) -> Export:
+        images = tiny_models.textures(96, seed=2)[0]
+        return Export(tiny_models.tiny(family), tiny_models.SPEC, images, tmp_path_factory.mktemp(family))
+
+    return cache(once)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.asarray(_tiny_models().textures(300, seed=5)[0])
+
+
+@pytest.mark.parametrize("family", ["mobilenet-v1", "mobilenet-v2", "mobilenet-v3-small"])
+def test_onnx_runtime_answers_as_litert_in_every_logit(
+    family: str, make: Make, images: np.ndarray, tmp_path: Path
+) -> None:
+    export = make(family)
+    assert export.logits(images[:50]).std(axis=0).min() > 0.1, "the outputs spread"
+    (file,) = shared.write("onnx", export, tmp_path)
+    assert differences("onnx", file, export, images) == [300 * 3]
+
+
+@pytest.mark.parametrize("family", ["mobilenet-v1", "mobilenet-v2"])
+def test_openvino_hardly_ever_differs_by_one_step(family: str, make: Make, images: np.ndarray, tmp_path: Path) -> None:
+    export = make(family)
+    found = differences("openvino", shared.write("openvino", export, tmp_path)[0], export, images)
+    assert len(found) <= 2 and found[0] >= 0.99 * sum(found), "the mean's and the logits' scales are no powers of two"
+
+
+def test_openvino_differs_little_where_activations_are_multiplied(
+    make: Make, images: np.ndarray, tmp_path: Path
+) -> None:
+    export = make("mobilenet-v3-small")
+    found = differences("openvino", shared.write("openvino", export, tmp_path)[0], export, images)
+    assert sum(found[:3]) > 0.98 * sum(found)
+
+
+def test_scales_between_convolutions_are_powers_of_two(make: Make) -> None:
+    graph = read_graph(shared.source(make("mobilenet-v2")))
+    scales = [float(graph.tensors[each.outputs[0]].scale[0]) for each in graph.operators if "CONV" in each.kind]
+    assert len(scales) > 30
+    assert all(np.frexp(scale)[0] == 0.5 for scale in scales)
+    for operator in graph.operators:
+        if operator.kind == "ADD":
+            assert len({float(graph.tensors[each].scale[0]) for each in (*operator.inputs, *operator.outputs)}) == 1
+
+
+def test_the_form_without_hard_activations_is_the_same_function(make: Make, images: np.ndarray) -> None:
+    export = make("mobilenet-v3-small")
+    assert export.integer is not export
+    assert make("mobilenet-v2").integer is make("mobilenet-v2")
+    before, after = export.logits(images[:64]), export.integer.logits(images[:64])
+    assert before.std() > 0.5
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    assert "HARD_SWISH" not in {each.kind for each in read_graph(shared.source(export)).operators}
+
+
+def test_both_branches_of_a_sum_are_as_much_too_large() -> None:
+    """MobileNetV3-Large adds the map behind its first hard activation to a normalised one."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 3))
+    hard = keras.layers.Activation("hard_silu")(keras.layers.Conv2D(4, 3, padding="same")(image))
+    branch = keras.layers.BatchNormalization()(keras.layers.DepthwiseConv2D(3, padding="same")(hard))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([hard, branch]))
+    model = keras.Model(image, keras.layers.Dense(3)(pooled))
+    values = 3 * np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype(np.float32)
+    before = np.asarray(model(values))
+    assert before.std(axis=0).min() > 0.05
+    np.testing.assert_allclose(np.asarray(without_hard_activations(model)(values)), before, atol=1e-5)
+
+
+def test_what_follows_must_be_linear() -> None:
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    hard = keras.layers.Activation("hard_silu")(image)
+    model: Any = keras.Model(image, keras.layers.GlobalAveragePooling2D()(keras.layers.LayerNormalization()(hard)))
+    with pytest.raises(BadInput, match="LayerNormalization"):
+        without_hard_activations(model)
+
+
+def test_an_operator_that_cannot_be_shared_is_named(tmp_path: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 3))
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="tanh")(image))
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)
+    export = Export(keras.Model(image, keras.layers.Dense(2)(features)), InputSpec(height=8, width=8), images, tmp_path)
+    with pytest.raises(Unsupported, match="no TANH"):
+        shared.write("onnx", export, tmp_path)
