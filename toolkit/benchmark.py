@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,14 +38,8 @@ def bench_artifact(run: Run, name: str, *, threads: int = 1, quick: bool = False
         BadInput: its runtime cannot run it, or does not come to an end.
     """
     artifact = open_artifact(run, name)
-    report = _measure(
-        f"{run.dir}: {name}",
-        artifact.files[0],
-        (artifact.runtime, artifact.precision, run.record.input),
-        size_bytes=artifact.size_bytes,
-        threads=threads,
-        quick=quick,
-    )
+    what = Subject(artifact.files[0], artifact.runtime, artifact.precision, artifact.size_bytes)
+    report = time_file(what, run.record.input, where=f"{run.dir}: {name}", threads=threads, quick=quick)
     text = msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2)
     write_whole(run.dir / "benchmark" / f"{name}.json", text + b"\n")
     return report
@@ -59,28 +54,40 @@ def bench_file(path: Path, *, threads: int = 1, quick: bool = False) -> Benchmar
     """
     model = read_model_file(path)
     files = [path, path.with_suffix(".bin")] if model.runtime == "openvino" else [path]
-    size_bytes = sum(each.stat().st_size for each in files)
-    opened_by = (model.runtime, model.precision, model.input_spec())
-    return _measure(str(path), path, opened_by, size_bytes=size_bytes, threads=threads, quick=quick)
+    what = Subject(path, model.runtime, model.precision, sum(each.stat().st_size for each in files))
+    return time_file(what, model.input_spec(), where=str(path), threads=threads, quick=quick)
 
 
-def _measure(
-    what: str, path: Path, opened_by: tuple[str, str, InputSpec], *, size_bytes: int, threads: int, quick: bool
+class Subject(NamedTuple):
+    """A file that a runtime opens, and the size of all files of its artifact."""
+
+    path: Path
+    runtime: str
+    precision: str
+    size_bytes: int
+
+
+def time_file(
+    subject: Subject, spec: InputSpec, *, where: str, threads: int = 1, quick: bool = False
 ) -> BenchmarkReport:
-    runtime, precision, spec = opened_by
-    command = [sys.executable, "-m", "device_agent.measure", str(path)]
-    command += ["--runtime", runtime, "--precision", precision, "--threads", str(threads)]
-    command += ["--input", msgspec.json.encode(spec).decode(), "--size-bytes", str(size_bytes)]
+    """The measurement of a file in a fresh process that holds nothing but the runtime; errors name it as `where`.
+
+    Raises:
+        BadInput: its runtime cannot run it, or does not come to an end.
+    """
+    command = [sys.executable, "-m", "device_agent.measure", str(subject.path)]
+    command += ["--runtime", subject.runtime, "--precision", subject.precision, "--threads", str(threads)]
+    command += ["--input", msgspec.json.encode(spec).decode(), "--size-bytes", str(subject.size_bytes)]
     try:
         done = subprocess.run(
             [*command, "--quick"] if quick else command, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise BadInput(f"{what} was not measured within {LIMIT_S} s") from None
+        raise BadInput(f"{where} was not measured within {LIMIT_S} s") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         said = lines[-1].removeprefix("measure: ") if lines else f"ended with code {done.returncode}"
-        raise BadInput(f"{what} cannot be measured: {said}")
+        raise BadInput(f"{where} cannot be measured: {said}")
     return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=BenchmarkReport)
 
 
