@@ -22,6 +22,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from converters.golden import TOLERANCE, images_sha256
+from converters.instruction_set import instruction_set
 from converters.parity import GATES, Gate, Precision
 from device_agent import preprocess
 from device_agent.contract.codec import read_document_file
@@ -38,7 +39,6 @@ STEPS = 1
 """Largest difference of a preprocessed value, of 255, that counts as equal: that of the resize's two forms."""
 FRAMEWORKS = ("tensorflow", "tensorflow-cpu", "keras")
 PACKAGES = ("lineside", "numpy", "opencv-python-headless", "ai-edge-litert", "onnxruntime", "openvino", *FRAMEWORKS)
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "asimdhp", "i8mm", "sve")
 Image = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 
@@ -71,7 +71,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """certificate.json. `keras` are the trained model's logits (frames, classes), `spread` their standard deviation
     with each frame's mean taken off. An artifact with other files than those of its Answer is judged by the gate of its
-    precision. `steps` of 255 is how far preprocessing may be off. Measured on `machine` with `instructions`."""
+    precision. `steps` of 255 is how far preprocessing may be off. The answers were measured on `machine`, which has that
+    `instruction_set`, with `packages`."""
 
     schema: str = SCHEMA
     name: str
@@ -85,7 +86,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     gates: dict[Precision, Gate]
     steps: Annotated[int, Meta(ge=0, le=255)] = STEPS
     machine: str = ""
-    instructions: list[str] = []
+    instruction_set: str = ""
     packages: dict[str, str] = {}
     sha256: str = ""
 
@@ -119,7 +120,7 @@ def write_certificate(
             for number, (frame, label) in enumerate(zip(frames, labels, strict=True))
         ]
         whole = msgspec.structs.replace(
-            certificate, shots=shots, machine=device_name(), instructions=instruction_sets(), packages=packages()
+            certificate, shots=shots, machine=device_name(), instruction_set=instruction_set(), packages=packages()
         )
         sealed = msgspec.structs.replace(whole, sha256=_seal(whole))
         write_whole(temporary / RECORD, msgspec.json.format(msgspec.json.encode(sealed, order="sorted"), indent=2))
@@ -161,21 +162,6 @@ def tolerance(precision: Precision, logits: Logits) -> float:
 def gates() -> dict[Precision, Gate]:
     """The gate of each precision, for a certificate to carry."""
     return dict(GATES)
-
-
-def instruction_sets(text: str | None = None) -> list[str]:
-    """Those of this machine's instruction sets on which int8 kernels depend; `text` in place of /proc/cpuinfo.
-
-    >>> instruction_sets("flags : fpu avx2 avx512_vnni")
-    ['avx2', 'avx512_vnni']
-    """
-    if text is None:
-        try:
-            text = Path("/proc/cpuinfo").read_text()
-        except OSError:
-            return [platform.machine()]
-    words = set(text.split())
-    return [name for name in INSTRUCTIONS if name in words] or [platform.machine()]
 
 
 def packages(names: Iterable[str] = PACKAGES) -> dict[str, str]:

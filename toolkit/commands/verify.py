@@ -193,7 +193,7 @@ def _line(found: Conformity) -> str:
     return (
         f"{found.name:<14} {'good' if found.passed else 'FAILED':<6} preprocessing within {found.preprocess_steps} of "
         f"255, logits within {found.model_error:.2g} of the spread ({found.allowed:.2g} allowed), "
-        f"{found.frames} frames; {files}"
+        f"{found.changed} of {found.frames} frames in another class than Keras; {files}"
     )
 
 

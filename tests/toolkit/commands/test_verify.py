@@ -24,6 +24,7 @@ from toolkit import certification
 from toolkit.artifacts import open_artifact
 from toolkit.certification import certify
 from toolkit.commands.verify import verify
+from toolkit.conversion import draw_rows
 from toolkit.packing import pack_run
 from toolkit.runs import Run, write_record
 
@@ -64,7 +65,7 @@ def test_the_certificate_holds_the_pictures_as_they_were_taken(certificate: Path
     assert [shot.label for shot in found.shots] == dataset.labels[rows].tolist() and len(set(dataset.labels[rows])) == 3
     assert [each.name for each in found.answers] == ["onnx-fp32", "onnx-int8"]
     assert found.answers[0].tolerance < found.answers[1].tolerance
-    assert found.packages["numpy"] == np.__version__ and found.instructions
+    assert found.packages["numpy"] == np.__version__ and found.instruction_set
     assert np.ptp(np.array(found.keras), axis=0).max() > 10
 
 
@@ -198,3 +199,11 @@ def test_the_certificate_is_a_document_that_others_can_read(certificate: Path) -
     document = json.loads((certificate / "certificate.json").read_text())
     assert document["input"]["height"] == 8 and len(document["keras"]) == 16
     assert msgspec.convert(document, Certificate).sha256 == document["sha256"]
+
+
+def test_training_images_of_one_class_cannot_calibrate(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.asarray(tiny_run.dataset().labels)
+    rows = {"train": np.flatnonzero(labels == 1)[:8], "val": np.arange(20)}
+    monkeypatch.setattr(Run, "rows", lambda self, split: rows[split])
+    with pytest.raises(BadInput, match=r"all 8 training images are of class 'dark'.* a split that has every class"):
+        draw_rows(tiny_run)
