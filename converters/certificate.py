@@ -71,8 +71,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """certificate.json. `keras` are the trained model's logits (frames, classes), `spread` their standard deviation
     with each frame's mean taken off. An artifact with other files than those of its Answer is judged by the gate of its
-    precision. `steps` of 255 is how far preprocessing may be off. The answers were measured on `machine`, which has that
-    `instruction_set`, with `packages`."""
+    precision. `steps` of 255 is how far preprocessing may be off. The answers were measured on `machine`, with that
+    `instruction_set` and those `packages`."""
 
     schema: str = SCHEMA
     name: str
