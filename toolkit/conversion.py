@@ -184,16 +184,18 @@ def _load(run: Run) -> tuple[Any, NDArray[np.uint8], Reference]:
         ParityFailed: Keras' own outputs do not spread.
     """
     model, dataset, spec, drawn = run.model(), run.dataset(), run.record.input, draw_rows(run)
-    _check_finite(run, model)
     images = load(dataset, spec, np.concatenate([drawn.judged, drawn.more]))
     labels = np.asarray(dataset.labels)[drawn.judged]
     logits = keras_logits(model, spec, images)
+    if not np.isfinite(logits).all():
+        _name_layer(run, model)
     check_spread(logits, dataset.names)
     reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES))
     return model, load(dataset, spec, drawn.calibration), reference
 
 
-def _check_finite(run: Run, model: Any) -> None:
+def _name_layer(run: Run, model: Any) -> None:
+    """Raise for the first layer whose weights are not finite, if one's are."""
     for layer in model.layers:
         if not all(np.isfinite(weights).all() for weights in layer.get_weights()):
             raise ParityFailed(
