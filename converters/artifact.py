@@ -13,6 +13,7 @@ from converters import CONVERTERS, RECIPE
 from converters.console import held_back
 from converters.golden import golden_answers, images_sha256
 from converters.keras_export import Export
+from converters.missing_operator import naming_operators
 from converters.parity import ParityReport, Precision, Reference, measure, precision_of
 from converters.scheme import SHARING, Scheme, SchemeReport, convert
 from device_agent.contract.codec import read_document_file
@@ -99,7 +100,7 @@ def _convert(
 ) -> tuple[list[Path], SchemeReport | None]:
     """The files, and how int8 was chosen where there is a choice."""
     runtime, precision = precision_of(name)
-    with held_back():
+    with held_back(), naming_operators(name):
         if precision == "int8" and runtime in SHARING:
             return convert(name, runtime, export, folder, reference.images, scheme)
         return CONVERTERS.load(name)(export, folder), None

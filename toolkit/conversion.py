@@ -159,12 +159,17 @@ def draw_rows(run: Run) -> Drawn:
     make up for it, those first that calibration does not see.
 
     Raises:
-        BadInput: no training or no validation images.
+        BadInput: no training or no validation images, or training images of one class.
     """
     labels, seed = np.asarray(run.dataset().labels), run.record.seed
     training, validation = run.rows("train"), run.rows("val")
     if len(validation) == 0:
         raise BadInput(f"{run.dir}: no validation images, so nothing could be proved")
+    if len(seen := np.unique(labels[training])) == 1:
+        raise BadInput(
+            f"{run.dir}: all {len(training)} training images are of class {run.labels[seen[0]].name!r}, so int8 ranges "
+            "would fit it alone; train on a split that has every class"
+        )
     calibration = training[draw(labels[training], seed=seed)]
     judged = validation[draw(labels[validation], REFERENCE_IMAGES, seed=seed)]
     unseen = np.random.default_rng(seed).permutation(np.setdiff1d(training, calibration))
@@ -182,9 +187,20 @@ def _load(run: Run) -> tuple[Any, NDArray[np.uint8], Reference]:
     images = load(dataset, spec, np.concatenate([drawn.judged, drawn.more]))
     labels = np.asarray(dataset.labels)[drawn.judged]
     logits = keras_logits(model, spec, images)
+    if not np.isfinite(logits).all():
+        _name_layer(run, model)
     check_spread(logits, dataset.names)
     reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES))
     return model, load(dataset, spec, drawn.calibration), reference
+
+
+def _name_layer(run: Run, model: Any) -> None:
+    """Raise for the first layer whose weights are not finite, if one's are."""
+    for layer in model.layers:
+        if not all(np.isfinite(weights).all() for weights in layer.get_weights()):
+            raise ParityFailed(
+                f"{run.model_path}: weights of layer {layer.name!r} are not finite; train again with --fresh"
+            )
 
 
 @contextmanager

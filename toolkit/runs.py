@@ -154,10 +154,14 @@ class Run:
         """Up to `count` validation images (n, h, w, channels) uint8, the classes in turn, the same ones every time."""
         from toolkit.data.images import load
 
-        dataset, rows = self.dataset(), self.rows("val")
-        labels = np.asarray(dataset.labels)[rows]
+        return load(self.dataset(), self.record.input, self.golden_rows(count))
+
+    def golden_rows(self, count: int) -> NDArray[np.int64]:
+        """Indices into `dataset()` of the images of `golden`."""
+        rows = self.rows("val")
+        labels = np.asarray(self.dataset().labels)[rows]
         order = np.argsort([np.sum(labels[:row] == labels[row]) for row in range(len(rows))], kind="stable")
-        return load(dataset, self.record.input, rows[order[:count]])
+        return rows[order[:count]]
 
     def model(self) -> Any:
         """The Keras model, loaded now (imports TensorFlow)."""
@@ -166,16 +170,23 @@ class Run:
         return load_model(self.model_path, self.record.family)
 
 
+_KERAS = "lineside train DATA --out RUN --weights FILE trains from a Keras file, and RUN is what every command takes"
+_MODEL = "lineside verify and lineside bench take a model file as it is"
+_FILES = {".h5": _KERAS, ".hdf5": _KERAS, ".keras": _KERAS, ".tflite": _MODEL, ".onnx": _MODEL, ".xml": _MODEL}
+
+
 def open_run(path: str | Path, *, finished: bool = True) -> Run:
     """The run in folder `path`; with `finished`, one whose training has not ended is refused.
 
     Raises:
         NotFound: no run there.
-        BadInput: run.json is damaged, or the training is not finished.
+        BadInput: a file, run.json is damaged, or the training is not finished.
         UnknownSchema: written by a later major version.
     """
     folder = Path(path)
     record = read_record(folder)
+    if record is None and folder.is_file():
+        raise BadInput(f"{folder}: is a file, no run; {_FILES.get(folder.suffix.lower(), 'name the folder of a run')}")
     if record is None:
         raise NotFound(f"{folder}: no run.json there; train one with: lineside train DATA --out {folder}")
     if finished and record.status != "trained":

@@ -241,3 +241,19 @@ def run_without_model(tmp_path: Path) -> Path:
     )
     write_record(tmp_path, record)
     return tmp_path
+
+
+def test_the_layer_whose_weights_are_not_finite_is_named(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Layer:
+        def __init__(self, name: str, weight: float) -> None:
+            self.name, self.weight = name, weight
+
+        def get_weights(self) -> list[np.ndarray]:
+            return [np.array([self.weight])]
+
+    model = type("Model", (), {"layers": [Layer("first", 1.0), Layer("logits", np.nan)]})()
+    monkeypatch.setattr(Run, "model", lambda self: model)
+    monkeypatch.setattr(conversion, "keras_logits", lambda *_: np.full((200, 3), np.nan, np.float32))
+    result = invoke(convert, tiny_run.dir, "--only", "onnx-fp32", "--force")
+    assert isinstance(result.exception, ParityFailed)
+    assert "weights of layer 'logits' are not finite" in str(result.exception)

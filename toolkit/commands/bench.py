@@ -30,7 +30,7 @@ class Milliseconds(click.FloatRange):
 
 
 @click.command("bench")
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("what", metavar="RUN|FILE", type=click.Path(path_type=Path))
 @click.option("--for", "profile_id", metavar="PROFILE", help="Show the budgets of this profile beside.")
 @click.option("--artifact", "names", multiple=True, help="Only this one, such as litert-int8; can be repeated.")
 @click.option("--quick", is_flag=True, help="Measure each for 1 s instead of 10.")
@@ -43,7 +43,7 @@ class Milliseconds(click.FloatRange):
 @profiles_option
 @json_option
 def bench(
-    run_dir: Path,
+    what: Path,
     profile_id: str | None,
     names: tuple[str, ...],
     quick: bool,
@@ -52,7 +52,8 @@ def bench(
     profiles_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the artifacts of RUN on this machine, each in a process of its own.
+    """Measure the artifacts of RUN, or the .tflite, .onnx or OpenVINO .xml FILE, on this machine, each in a process of
+    its own.
 
     Ends with exit code 3 when --max-p50-ms, or a budget of a profile that stands for this machine (generic-x86-64), is
     missed. Budgets of other boards are only shown: what is measured here says nothing about them.
@@ -61,27 +62,41 @@ def bench(
     Example: lineside bench runs/steel --for raspberry-pi-4 --quick
     """
     from profiles.registry import load
-    from toolkit.artifacts import open_artifact, open_artifacts
-    from toolkit.benchmark import bench_artifact
-    from toolkit.runs import open_run
 
+    if names and what.is_file():
+        raise click.UsageError("--artifact goes with a RUN")
     profile = load(profile_id, profiles_dir) if profile_id else None
-    run = open_run(run_dir)
-    wanted = [open_artifact(run, name) for name in names] or open_artifacts(run)
-    chosen = [one.name for one in wanted if names or profile is None or one.name in profile.artifacts]
-    if not chosen:
-        raise NotFound(f"{run.dir}: no artifact of {profile_id}; lineside convert {run.dir} --for {profile_id}")
     if threads is None:
         threads = profile.threads if profile and profile.this_machine else 1
-    reports = {}
-    for name in chosen:
-        click.echo(f"{name}: measuring ...", err=True)
-        reports[name] = bench_artifact(run, name, threads=threads, quick=quick)
+    run, reports = None, {}
+    if what.is_file():
+        from toolkit.benchmark import bench_file
+
+        click.echo(f"{what.name}: measuring ...", err=True)
+        reports[what.name] = bench_file(what, threads=threads, quick=quick)
+    else:
+        from toolkit.benchmark import bench_artifact
+        from toolkit.runs import open_run
+
+        run = open_run(what)
+        for name in _chosen(run, names, profile):
+            click.echo(f"{name}: measuring ...", err=True)
+            reports[name] = bench_artifact(run, name, threads=threads, quick=quick)
     if as_json:
         print_json(reports)
     else:
         _print(run, reports, profile)
     _judge(reports, profile, max_p50_ms)
+
+
+def _chosen(run: Run, names: tuple[str, ...], profile: DeviceProfile | None) -> list[str]:
+    from toolkit.artifacts import open_artifact, open_artifacts
+
+    wanted = [open_artifact(run, name) for name in names] or open_artifacts(run)
+    chosen = [one.name for one in wanted if names or profile is None or one.name in profile.artifacts]
+    if profile is not None and not chosen:
+        raise NotFound(f"{run.dir}: no artifact of {profile.id}; lineside convert {run.dir} --for {profile.id}")
+    return chosen
 
 
 def _judge(reports: dict[str, BenchmarkReport], profile: DeviceProfile | None, max_p50_ms: float | None) -> None:
@@ -97,7 +112,7 @@ def _judge(reports: dict[str, BenchmarkReport], profile: DeviceProfile | None, m
         raise BudgetMissed(f"over budget: {'; '.join(said)}")
 
 
-def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile | None) -> None:
+def _print(run: Run | None, reports: dict[str, BenchmarkReport], profile: DeviceProfile | None) -> None:
     from rich.table import Table
 
     from toolkit.terminal import print_tables
@@ -118,7 +133,7 @@ def _print(run: Run, reports: dict[str, BenchmarkReport], profile: DeviceProfile
             _figure(report.load_ms, 0),
             _figure(report.rss_peak_mib, 0),
             f"{report.size_mib:.3g}",
-            _figure(_accuracy(run, name), 3),
+            _figure(_accuracy(run, name) if run else None, 3),
         )
     if profile is not None:
         budgets = profile.run
