@@ -43,6 +43,8 @@ def write_quantized(export: Export, path: Path) -> None:
     converter.representative_dataset = lambda: ([image] for image in tensors(export.calibration, export.spec))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
+    # the compiler of the Edge TPU takes no matrix product with a scale a channel
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     path.write_bytes(converter.convert())
 
 

@@ -18,7 +18,14 @@ def source(export: Export) -> Path:
         write_float(export.integer, twin)
         unfinished = path.with_suffix(".part")
         write_quantized(export.integer, unfinished)
-        make_exact(unfinished, twin, lambda: tensors(export.calibration, export.spec), ranges=export.ranges)
+        spec = export.spec
+        make_exact(
+            unfinished,
+            twin,
+            lambda: tensors(export.calibration, spec),
+            span=(spec.offset, 255 * spec.scale + spec.offset),
+            ranges=export.ranges,
+        )
         correct_head(export, unfinished)
         unfinished.rename(path)
     return path

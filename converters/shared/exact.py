@@ -47,12 +47,13 @@ def make_exact(
     float_path: Path,
     images: Callable[[], Iterator[NDArray[np.float32]]] | None = None,
     *,
+    span: tuple[float, float] = (-1.0, 1.0),
     ranges: str = "minmax",
     bias_correction: bool = True,
 ) -> None:
     """Rewrite the int8 file at `path` with such scales; `float_path` is the float file of the same network.
 
-    With calibration images, model inputs (1, h, w, c) float32, the ranges of the activations are estimated anew, and
+    `span` is what the network's input can be. With calibration images, model inputs (1, h, w, c) float32, the ranges of the activations are estimated anew, and
     what rounding the weights adds to the mean of each output is taken back in its bias (Nagel et al. 2019, Data-free
     quantization through weight equalization and bias correction).
 
@@ -64,7 +65,7 @@ def make_exact(
     if [_shape(graph, each) for each in kernels[0]] != [_shape(floats, each) for each in kernels[1]]:
         raise BadInput(f"{float_path}: is not the float model of {path}")
     seen = _observe(float_path, graph, floats, kernels, images)
-    scales = _choose(graph, {} if ranges == "minmax" else _ranges(seen, ranges))
+    scales = _choose(graph, {} if ranges == "minmax" else _ranges(seen, ranges), span)
     means = {number: each.means for number, each in seen.items()} if bias_correction else {}
     changes = {number: (each.label, each.zero_point) for number, each in scales.items()}
     weights = [
@@ -131,7 +132,7 @@ def _ranges(seen: dict[int, Seen], name: str) -> dict[int, tuple[float, float]]:
     return {number: estimate(each) for number, each in seen.items()}
 
 
-def _choose(graph: Graph, ranges: dict[int, tuple[float, float]]) -> dict[int, _Scale]:
+def _choose(graph: Graph, ranges: dict[int, tuple[float, float]], span: tuple[float, float]) -> dict[int, _Scale]:
     """New scales of all activations; `ranges` are least and largest values to be had of some of them."""
     found = {
         number: _Scale(float(tensor.scale[0]), float(tensor.scale[0]), int(tensor.zero_point[0]))
@@ -146,8 +147,7 @@ def _choose(graph: Graph, ranges: dict[int, tuple[float, float]]) -> dict[int, _
         common = max(found[number].real for number in members)
         for number in members:
             _set_scale(found[number], common)
-    first = graph.inputs[0]
-    _set_scale(found[first], float(2.0 ** np.ceil(np.log2(found[first].real * 0.995))))
+    _take_whole(found[graph.inputs[0]], span)
     for members, sums in units:
         if any(_is_fixed(graph, number) for number in members):
             for number in members:
@@ -161,6 +161,14 @@ def _choose(graph: Graph, ranges: dict[int, tuple[float, float]]) -> dict[int, _
         if _is_power(each.label) and each.zero_point % 2:  # halves round to even before or after it is added
             each.zero_point += 1 if each.zero_point < 0 else -1
     return found
+
+
+def _take_whole(scale: _Scale, span: tuple[float, float]) -> None:
+    """A power of two with which 256 steps hold every image: one that is darker than all that calibration saw must not
+    saturate."""
+    low, high = span
+    scale.real = scale.label = float(2.0 ** np.ceil(np.log2((high - low) / 256)))
+    scale.zero_point = int(np.clip(-128 - np.round(low / scale.real), -128, 127))
 
 
 def _set_scale(scale: _Scale, real: float) -> None:
