@@ -16,7 +16,9 @@ CONVERTERS = Seam(
     {
         "litert-fp32": "converters.tflite:write_fp32",
         "litert-int8": "converters.tflite:write_int8",
+        "litert-uint8": "converters.tflite:write_uint8",
         "onnx-fp32": "converters.onnx:write_fp32",
+        "onnx-fp16": "converters.onnx:write_fp16",
         "onnx-int8": "converters.onnx:write_int8",
         "openvino-fp16": "converters.openvino:write_fp16",
         "openvino-int8": "converters.openvino:write_int8",

@@ -101,7 +101,7 @@ def _convert(
     """The files, and how int8 was chosen where there is a choice."""
     runtime, precision = precision_of(name)
     with held_back(), naming_operators(name):
-        if precision == "int8" and runtime in SHARING:
+        if name.endswith("-int8") and runtime in SHARING:
             return convert(name, runtime, export, folder, reference.images, scheme)
         return CONVERTERS.load(name)(export, folder), None
 

@@ -27,6 +27,16 @@ def write_fp32(export: Export, folder: Path) -> list[Path]:
     return [path]
 
 
+def write_fp16(export: Export, folder: Path) -> list[Path]:
+    """model.onnx, fp16 within, float32 at both ends: for GPUs; a CPU computes it no faster than float32."""
+    onnx = require("onnx", extra="toolkit")
+    half = require_silent("onnxruntime.transformers.float16", extra="toolkit")
+    path = folder / "model.onnx"
+    model = half.convert_float_to_float16(onnx.load(str(_float_model(export))), keep_io_types=True)
+    path.write_bytes(model.SerializeToString())
+    return [path]
+
+
 def write_int8(export: Export, folder: Path) -> list[Path]:
     """model.onnx with float32 input and output, QDQ between: uint8 activations a tensor, int8 weights a channel."""
     quantization = require_silent("onnxruntime.quantization", extra="toolkit")

@@ -181,14 +181,16 @@ def _run(model: Runtime, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def precision_of(name: str) -> tuple[str, Precision]:
-    """Runtime and precision of an artifact's name.
+    """Runtime and precision of an artifact's name; "uint8" is int8 with uint8 at both ends.
 
-    >>> precision_of("onnx-int8")
-    ('onnx', 'int8')
+    >>> precision_of("onnx-int8"), precision_of("litert-uint8")
+    (('onnx', 'int8'), ('litert', 'int8'))
 
     Raises:
         BadInput: not "<runtime>-<precision>".
     """
+    if name.endswith("-uint8"):
+        return precision_of(f"{name.removesuffix('-uint8')}-int8")
     for precision in GATES:
         runtime = name.removesuffix(f"-{precision}")
         if runtime not in ("", name):

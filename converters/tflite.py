@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from converters.calibration import tensors
 from converters.head_bias import measure_shift
 from converters.keras_export import Export
+from converters.shared.graph import Unsupported
 from converters.tflite_file import edit
 from device_agent.contract.optional import require
 
@@ -27,6 +28,19 @@ def write_int8(export: Export, folder: Path) -> list[Path]:
     path = folder / "model.tflite"
     write_quantized(export.integer, path)
     correct_head(export, path)
+    return [path]
+
+
+def write_uint8(export: Export, folder: Path) -> list[Path]:
+    """model.tflite, int8 within and uint8 at both ends: the image's own bytes go in, as older pipelines send them."""
+    from converters import shared
+
+    path = folder / "model.tflite"
+    try:
+        path.write_bytes(shared.source(export).read_bytes())
+    except Unsupported:
+        write_int8(export, folder)
+    edit(path, _put_uint8_ends)
     return [path]
 
 
@@ -56,6 +70,33 @@ def correct_head(export: Export, path: Path) -> None:
 def _converter(export: Export) -> Any:
     tf = require("tensorflow", extra="toolkit")
     return tf.lite.TFLiteConverter.from_concrete_functions([export.frozen])
+
+
+def _put_uint8_ends(schema: Any, model: Any) -> None:
+    """A QUANTIZE at either end, between int8 and the uint8 that is 128 more."""
+    graph, code = model.subgraphs[0], schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
+    code.version = 1
+    model.operatorCodes.append(code)
+    for ends, place in ((graph.inputs, 0), (graph.outputs, len(graph.operators) + 1)):
+        inner, outer, operator = int(ends[0]), schema.TensorT(), schema.OperatorT()
+        twin = graph.tensors[inner]
+        outer.name, outer.shape, outer.type = twin.name + b"_uint8", twin.shape, schema.TensorType.UINT8
+        outer.quantization = schema.QuantizationParametersT()
+        outer.quantization.scale = twin.quantization.scale
+        outer.quantization.zeroPoint = [int(twin.quantization.zeroPoint[0]) + 128]
+        outer.buffer = len(model.buffers)
+        model.buffers.append(schema.BufferT())
+        number = len(graph.tensors)
+        graph.tensors.append(outer)
+        operator.opcodeIndex = len(model.operatorCodes) - 1
+        operator.inputs, operator.outputs = ([number], [inner]) if place == 0 else ([inner], [number])
+        operator.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
+        operator.builtinOptions = schema.QuantizeOptionsT()
+        graph.operators.insert(place, operator)
+        ends[0] = number
+    for signature in model.signatureDefs or []:
+        signature.inputs[0].tensorIndex, signature.outputs[0].tensorIndex = graph.inputs[0], graph.outputs[0]
 
 
 def _add_bias(path: Path, shift: NDArray[np.float64]) -> None:

@@ -1,16 +1,15 @@
 """What int8 costs on X-SDD: each network against its own float answers, in every runtime, on folds that it never saw.
 
-    python benchmarks/int8/run.py train            # MobileNetV1 and V3-Large; the others are the runs of ../xsdd, ../distill
+    python benchmarks/int8/run.py train            # what no other benchmark trains; goes on
     python benchmarks/int8/run.py convert          # all int8 artifacts, as `lineside convert` makes them; goes on
     python benchmarks/int8/run.py table --write
 
-Runs lie under ./runs; those of ../xsdd and ../distill have to be there. Artifacts that were made by other converters
-are made anew.
+Runs lie under ./runs; those of benchmarks/xsdd and benchmarks/distill have to be there. Artifacts that were made by
+other converters are made anew.
 """
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -126,10 +125,10 @@ def _report() -> list[str]:
     lines = [
         "# int8 on X-SDD: measured",
         "",
-        f"Machine: {platform.machine()}, {instruction_set()}, shared with other work. Group-wise folds of seed {SEED},",
-        "each network answers for the fold that it never saw, all folds pooled; the float answers are Keras'. Differences",
-        "are paired, 95 % over groups. LSB: logits that differ from LiteRT's int8 logits by so many steps of their scale,",
-        "on the images that the conversion judged by.",
+        f"Machine: {instruction_set()}, shared with other work. Group-wise folds of seed {SEED}, each network answers",
+        "for the fold that it never saw, all folds pooled; the float answers are Keras'. Differences are paired, 95 % over",
+        "groups. LSB: logits that differ from LiteRT's int8 logits by so many steps of their scale, on the images that",
+        "the conversion judged by.",
         "",
         "| network | runtime | folds | scheme | float macro-F1 % | int8 macro-F1 % | difference, points (95 %) |"
         " worst fold | aim |",

@@ -53,9 +53,9 @@ def make_exact(
 ) -> None:
     """Rewrite the int8 file at `path` with such scales; `float_path` is the float file of the same network.
 
-    `span` is what the network's input can be. With calibration images, model inputs (1, h, w, c) float32, the ranges of the activations are estimated anew, and
-    what rounding the weights adds to the mean of each output is taken back in its bias (Nagel et al. 2019, Data-free
-    quantization through weight equalization and bias correction).
+    `span` is what the network's input can be. With calibration images, model inputs (1, h, w, c) float32, the ranges of
+    the activations are estimated anew, and what rounding the weights adds to the mean of each output is taken back in
+    its bias (Nagel et al. 2019, Data-free quantization through weight equalization and bias correction).
 
     Raises:
         BadInput: the files are not of one network.
