@@ -14,6 +14,7 @@ COMMANDS = {
     "distill": "toolkit.commands.distill:distill",
     "convert": "toolkit.commands.convert:convert",
     "verify": "toolkit.commands.verify:verify",
+    "explain": "toolkit.commands.explain:explain",
     "evaluate": "toolkit.commands.evaluate:evaluate",
     "operating-point": "toolkit.commands.operating_point:operating_point",
     "robustness": "toolkit.commands.robustness:robustness",
