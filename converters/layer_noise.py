@@ -1,8 +1,9 @@
 """Signal-to-noise ratio of every layer of a quantized .tflite file against the float network that it stands for.
 
-Two ratios a layer. `sqnr_db` is what has come together at its output in the quantized network. `own_db` is its own part:
-the float network in which this layer alone has its weights and its output rounded. The rounding of its input is the part
-of the layer that gave the input. What the own part does to the network's answer (`harm`) says which layer is to blame.
+Two ratios a layer. `sqnr_db` is what has come together at its output in the quantized network. `own_db` is its own
+part: the float network in which this layer alone has its weights and its output rounded. The rounding of its input is
+the part of the layer that gave the input. What the own part does to the network's answer (`harm`) says which layer is
+to blame.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.layers import kernel_of, layer_name, limits, noisy_layers, output_of
 from converters.mixed_graph import INPUT, Floats, Mix, write_mixed
 from converters.network import Network, open_network
-from converters.tflite_file import Graph, Tensor, read_graph
+from converters.tflite_file import Graph, read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 
-PASSING = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD", "MAX_POOL_2D", "QUANTIZE", "DEQUANTIZE"}
-"""Operators that pass on what they were given, so that they have no part in the noise."""
 NARROW = 1 / 16
 _KEPT = 2048  # values of a tensor and an image that are kept for its quantiles
 _COMPARED = 8  # images on which a layer's own output is held against the float one, value by value
@@ -129,48 +129,6 @@ def _spread(path: Path, logits: NDArray[np.float32]) -> float:
     if not np.isfinite(logits).all() or float(logits.std(axis=0).mean()) < 1e-6:
         raise BadInput(f"{path}: gives the same answer for all {len(logits)} images, so there is nothing to explain")
     return float((logits - logits.mean(axis=1, keepdims=True)).std())
-
-
-def noisy_layers(graph: Graph) -> list[int]:
-    """Numbers of the operators that round, the input first.
-
-    Raises:
-        BadInput: there are none.
-    """
-    found = [
-        number
-        for number, each in enumerate(graph.operators)
-        if each.kind not in PASSING and graph.tensors[each.outputs[0]].quantized
-    ]
-    if not found:
-        raise BadInput("the file is not quantized: no operator of it gives integers with a scale")
-    return [INPUT, *found] if graph.tensors[graph.inputs[0]].quantized else found
-
-
-def output_of(graph: Graph, number: int) -> int:
-    """The tensor that a layer gives."""
-    return graph.inputs[0] if number == INPUT else graph.operators[number].outputs[0]
-
-
-def layer_name(graph: Graph, number: int) -> str:
-    """The part of the tensor's name that tells one layer from the others.
-
-        >>> from converters.network import Network, open_network
-    from converters.tflite_file import Operator
-        >>> tensor = Tensor("net/a/conv;net/block_1_expand_BN_1/batchnorm/sub1", (1,), "int8", np.ones(1), np.zeros(1), 0, None)
-        >>> layer_name(Graph((tensor,), (Operator("CONV_2D", 1, (), (0,), {}),), (), (0,)), 0)
-        'block_1_expand_BN_1'
-    """
-    parts = graph.tensors[output_of(graph, number)].name.rpartition(";")[2].split("/")
-    telling = [part for part in parts if part.rstrip("0123456789").rstrip("_").lower() not in _GENERIC]
-    return (telling or parts)[-1]
-
-
-_GENERIC = {
-    "", "batchnorm", "batchnorm_fold", "batch_norm", "biasadd", "readvariableop", "resource", "sub", "add", "mul", "relu",
-    "relu6", "conv", "conv2d", "conv2d_fold", "convolution", "depthwise", "matmul", "mean", "fusedbatchnormv", "bias",
-    "weights_quant", "fakequantwithminmaxvars", "truediv", "hard_silu", "hard_sigmoid", "activation",
-}  # fmt: skip
 
 
 @dataclass
@@ -295,22 +253,6 @@ def _layer(
         narrow=int(((widths >= 1e-6 * span) & (widths < NARROW * span)).sum()),
     )
     return made if number == INPUT else _with_weights(made, graph, floats)
-
-
-def limits(tensor: Tensor) -> tuple[float, float]:
-    """The least and the greatest value that a tensor with one scale can hold."""
-    ends = np.iinfo(tensor.dtype)
-    scale, zero_point = float(tensor.scale[0]), int(tensor.zero_point[0])
-    return (int(ends.min) - zero_point) * scale, (int(ends.max) - zero_point) * scale
-
-
-def kernel_of(graph: Graph, number: int) -> tuple[int, int]:
-    """The tensors of kernel and bias of an operator, -1 where it has none."""
-    operator = graph.operators[number]
-    if operator.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-        return -1, -1
-    kernel, bias = operator.inputs[1], operator.inputs[2] if len(operator.inputs) > 2 else -1
-    return (kernel if graph.tensors[kernel].data is not None else -1), bias
 
 
 def _with_weights(layer: LayerNoise, graph: Graph, floats: Floats) -> LayerNoise:

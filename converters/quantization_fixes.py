@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from converters import hard_swish, rescaling
 from converters.keras_export import Export
-from converters.layer_noise import Noise, limits, output_of
+from converters.layer_noise import Noise
+from converters.layers import limits, output_of
 from converters.mixed_graph import INPUT, Floats, Mix, write_mixed
 from converters.noise_causes import Suspicion
 from converters.tflite_file import Graph

@@ -64,8 +64,8 @@ def best_range(sample: NDArray[np.float32], low: float, high: float) -> tuple[fl
 
 
 def narrow_weights(path: Path) -> None:
-    """Give int8 kernels 7 bits: two products with bytes then never go over what 16 bits hold. Depthwise ones stay as they
-    are, their products are not added in pairs.
+    """Give int8 kernels 7 bits: two products with bytes then never go over what 16 bits hold. Depthwise ones stay as
+    they are, their products are not added in pairs.
 
     Raises:
         NotFound, BadInput: as for `read_graph`.
@@ -87,8 +87,8 @@ def narrow_weights(path: Path) -> None:
 def take_bytes(path: Path, spec: InputSpec) -> InputSpec:
     """Let the file take each byte of an image as a code of its own, and give the spec that encodes it so.
 
-    Values from -1 to 1 have no code of int8 for each of 256 bytes: 0 would lie between two of them. The network is given
-    what lies half a step beside, and the bias of its first layer makes up for that.
+    Values from -1 to 1 have no code of int8 for each of 256 bytes: 0 would lie between two of them. The network is
+    given what lies half a step beside, and the bias of its first layer makes up for that.
 
     Raises:
         NotFound, BadInput: as for `read_graph`; or the file's first layer is no convolution of an int8 image.

@@ -2,8 +2,8 @@
 
 There, kernels for unsigned activations and signed weights (ONNX Runtime, OpenVINO) multiply with VPMADDUBSW, which adds
 two neighbouring products of 8 bits and saturates at 16 (Intel 64 and IA-32 Architectures Software Developer's Manual,
-volume 2). The answer is then silently another one than on a processor with VNNI, which adds in 32 bits. LiteRT widens to
-16 bits before it multiplies and is not concerned.
+volume 2). The answer is then silently another one than on a processor with VNNI, which adds in 32 bits. LiteRT widens
+to 16 bits before it multiplies and is not concerned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.layer_noise import Seen, layer_name, limits
+from converters.layer_noise import Seen
+from converters.layers import layer_name, limits
 from converters.tflite_file import Graph
 
 _KINDS = ("CONV_2D", "FULLY_CONNECTED")  # depthwise kernels multiply in 16 bits
@@ -57,8 +58,8 @@ def find_saturations(graph: Graph, seen: Mapping[int, Seen]) -> list[Saturation]
 
 
 def share_over(weights: NDArray[np.int32], most: NDArray[np.int32]) -> float:
-    """Share of pairs of neighbouring weights (rows, n) whose two products with activations from 0 to `most` (n,) can add
-    up to more than 32,767 or less than -32,768.
+    """Share of pairs of neighbouring weights (rows, n) whose two products with activations from 0 to `most` (n,) can
+    add up to more than 32,767 or less than -32,768.
 
     >>> share_over(np.array([[127, 127, 127, -127]]), np.full(4, 255))
     0.5

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from converters.layer_noise import LayerNoise, layer_name, measure_noise
+from converters.layer_noise import LayerNoise, measure_noise
+from converters.layers import layer_name
 from converters.mixed_graph import INPUT
 from converters.noise_causes import Suspicion, suspect
 from converters.quantization_fixes import Fix, Patient, fixes_for, narrow_weights

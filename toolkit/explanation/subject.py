@@ -13,7 +13,7 @@ from converters.artifact import file_sha256, is_current
 from converters.calibration import draw
 from converters.console import held_back
 from converters.keras_export import Export
-from converters.layer_noise import limits
+from converters.layers import limits
 from converters.mixed_graph import Floats, Mix, true_constants, write_mixed
 from converters.network import open_network
 from converters.tflite_file import Graph, read_graph
@@ -25,6 +25,7 @@ from toolkit.runs import Run
 
 JUDGED = 200
 SAME = 1e-3
+_OWN = "the network of the file's own weights in float: their rounding is not seen"
 Images = NDArray[np.uint8]
 
 
@@ -71,7 +72,7 @@ def subject_of_run(run: Run, name: str, *, images: int) -> Subject:
     if not same:
         floats, compared = (
             {},
-            "the network of the file's own weights in float: their rounding is not seen in the layers",
+            _OWN,
         )
     probed = _some(pictures, labels[judged], images)
     return Subject(path, graph, floats, compared, spec, probed, pictures, reference, labels[judged])
@@ -94,8 +95,7 @@ def subject_of_file(path: Path, data: Path, *, images: int) -> Subject:
     labels = dataset.labels[rows] if graph.tensors[graph.outputs[0]].shape[-1] == len(dataset.names) else None
     reference = _twin_answers(path, {}, spec, pictures)
     probed = _some(pictures, dataset.labels[rows], images)
-    compared = "the network of the file's own weights in float: their rounding is not seen"
-    return Subject(path, graph, {}, compared, spec, probed, pictures, reference, labels)
+    return Subject(path, graph, {}, _OWN, spec, probed, pictures, reference, labels)
 
 
 def spec_of(path: Path, graph: Graph) -> InputSpec:

@@ -95,8 +95,8 @@ def sentences(found: Explanation) -> list[str]:
     if found.stored.time is not None:
         time = found.stored.time
         said.append(
-            f"as it is: {time.p50_ms:.3f} ms (median of {time.runs} runs, 95 % {time.low_ms:.3f} to {time.high_ms:.3f}), "
-            f"measured in turn with all fixes on {time.device}, 1 thread"
+            f"as it is: {time.p50_ms:.3f} ms (median of {time.runs} runs, 95 % {time.low_ms:.3f} to "
+            f"{time.high_ms:.3f}), measured in turn with all fixes on {time.device}, 1 thread"
         )
         said += [f"not a quiet machine: {flag}" for flag in time.flags]
     return said + _saturation(found)
@@ -110,9 +110,9 @@ def _saturation(found: Explanation) -> list[str]:
     likely = [each for each in found.saturations if each.likely > 0]
     worst = found.saturations[0]
     said = (
-        f"saturation without VNNI (predicted, ONNX Runtime and OpenVINO on x86; LiteRT is not concerned): in {len(likely)} "
-        f"layers pairs of products can go over 16 bits with the activations that were seen, most in {worst.name} "
-        f"({worst.likely:.1%} of its pairs); {here}"
+        f"saturation without VNNI (predicted, ONNX Runtime and OpenVINO on x86; LiteRT is not concerned): in "
+        f"{len(likely)} layers pairs of products can go over 16 bits with the activations that were seen, most in "
+        f"{worst.name} ({worst.likely:.1%} of its pairs); {here}"
     )
     fix = found.saturation_fix
     if fix is None or fix.judgement is None:
