@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.layers import kernel_of, layer_name, limits, noisy_layers, output_of
+from converters.layers import kernel_of, layer_names, limits, noisy_layers, output_of
 from converters.mixed_graph import INPUT, Floats, Mix, write_mixed
 from converters.network import Network, open_network
 from converters.tflite_file import Graph, read_graph
@@ -99,6 +99,7 @@ def measure_noise(
     """
     graph = read_graph(path)
     layers = noisy_layers(graph)
+    names = layer_names(graph)
     outputs = frozenset(output_of(graph, number) for number in layers)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "mixed.tflite"
@@ -113,7 +114,7 @@ def measure_noise(
         own = {}
         for number in layers:
             if progress is not None:
-                progress(layer_name(graph, number))
+                progress(names[number])
             tensor, alone = output_of(graph, number), frozenset([number])
             network = opened(Mix(rounded=alone, weights=alone, shown=frozenset([tensor])))
             own[number] = _own_part(tensor, network, together, images)
@@ -238,7 +239,7 @@ def _layer(
     outside = (seen.sample < low - step / 2) | (seen.sample > high + step / 2)
     made = LayerNoise(
         number=number,
-        name="input" if number == INPUT else layer_name(graph, number),
+        name=layer_names(graph)[number],
         kind="INPUT" if number == INPUT else graph.operators[number].kind,
         sqnr_db=power.ratio_db(),
         own_db=own[0],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from converters.mixed_graph import INPUT
@@ -33,24 +35,37 @@ def output_of(graph: Graph, number: int) -> int:
     return graph.inputs[0] if number == INPUT else graph.operators[number].outputs[0]
 
 
-def layer_name(graph: Graph, number: int) -> str:
-    """The part of the tensor's name that tells one layer from the others.
+def layer_names(graph: Graph) -> dict[int, str]:
+    """A name for each operator, and "input" for the input: as much of its tensor's name as tells it from the others.
 
     >>> from converters.tflite_file import Operator
-    >>> name = "net/a/conv;net/block_1_expand_BN_1/batchnorm/sub1"
-    >>> tensor = Tensor(name, (1,), "int8", np.ones(1), np.zeros(1), 0, None)
-    >>> layer_name(Graph((tensor,), (Operator("CONV_2D", 1, (), (0,), {}),), (), (0,)), 0)
-    'block_1_expand_BN_1'
+    >>> names = "net/a/conv;net/block_1_expand_BN_1/batchnorm/sub1", "net/b/project/Conv2D", "net/c/project/Conv2D"
+    >>> tensors = tuple(Tensor(name, (1,), "int8", np.ones(1), np.zeros(1), 0, None) for name in names)
+    >>> operators = tuple(Operator("CONV_2D", 1, (), (number,), {}) for number in range(3))
+    >>> list(layer_names(Graph(tensors, operators, (), (0,))).values())
+    ['input', 'block_1_expand_BN_1', 'b/project', 'c/project']
     """
-    parts = graph.tensors[output_of(graph, number)].name.rpartition(";")[2].split("/")
-    telling = [part for part in parts if part.rstrip("0123456789").rstrip("_").lower() not in _GENERIC]
-    return (telling or parts)[-1]
+    parts = {number: _telling(graph.tensors[each.outputs[0]].name) for number, each in enumerate(graph.operators)}
+    names = {number: each[-1] for number, each in parts.items()}
+    for count in (2, 3):
+        often = Counter(names.values())
+        names = {
+            number: "/".join(parts[number][-count:]) if often[name] > 1 else name for number, name in names.items()
+        }
+    often = Counter(names.values())
+    return {INPUT: "input"} | {n: f"{name} {n}" if often[name] > 1 else name for n, name in names.items()}
+
+
+def _telling(name: str) -> list[str]:
+    parts = name.rpartition(";")[2].split("/")
+    return [part for part in parts if part.rstrip("0123456789") not in _GENERIC] or parts
 
 
 _GENERIC = {
-    "", "batchnorm", "batchnorm_fold", "batch_norm", "biasadd", "readvariableop", "resource", "sub", "add", "mul",
-    "relu", "relu6", "conv", "conv2d", "conv2d_fold", "convolution", "depthwise", "matmul", "mean", "bias", "truediv",
-    "fusedbatchnormv", "weights_quant", "fakequantwithminmaxvars", "hard_silu", "hard_sigmoid", "activation",
+    "", "batchnorm", "BatchNorm_Fold", "batch_norm", "BiasAdd", "ReadVariableOp", "resource", "sub", "Add", "mul",
+    "Mul", "Relu", "Relu6", "convolution", "depthwise", "Conv2D", "Conv2D_Fold", "MatMul", "Mean", "bias", "truediv",
+    "add", "FusedBatchNormV", "weights_quant", "FakeQuantWithMinMaxVars", "StatefulPartitionedCall", "hard_silu",
+    "hard_sigmoid", "HardSwish",
 }  # fmt: skip
 
 

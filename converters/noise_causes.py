@@ -74,16 +74,23 @@ def _input(graph: Graph, layer: LayerNoise) -> Suspicion | None:
 def _hard_swish(graph: Graph, layer: LayerNoise) -> Suspicion | None:
     if layer.kind != "HARD_SWISH":
         return None
-    count = sum(each.kind == "HARD_SWISH" for each in graph.operators)
-    return Suspicion("hard-swish", f"{layer.own_db:.0f} dB of its own; one of {count} in the file", (layer.number,))
+    all_ = tuple(number for number, each in enumerate(graph.operators) if each.kind == "HARD_SWISH")
+    return Suspicion("hard-swish", f"{len(all_)} in the file; {layer.own_db:.0f} dB of its own", all_)
 
 
 def _squeeze_excite(graph: Graph, layer: LayerNoise) -> Suspicion | None:
-    gate = next((each for each in gates_of(graph) if layer.number in each), None)
-    if gate is None:
+    gates = gates_of(graph)
+    if not any(layer.number in gate for gate in gates):
         return None
-    said = f"in a squeeze-and-excite branch: {layer.own_db:.0f} dB, {layer.used:.0%} of its range used"
-    return Suspicion("squeeze-excite scale", said, gate)
+    said = f"{layer.own_db:.0f} dB, {layer.used:.0%} of its range used; {len(gates)} such branches"
+    return Suspicion("squeeze-excite scale", said, tuple(sorted({number for gate in gates for number in gate})))
+
+
+def _fixed(graph: Graph, layer: LayerNoise) -> Suspicion | None:
+    if layer.kind != "SOFTMAX":
+        return None
+    said = "its steps are 1/256 whatever the values are; a file that ends in logits has none"
+    return Suspicion("scale of the softmax", said, (layer.number,))
 
 
 def _bias(graph: Graph, layer: LayerNoise) -> Suspicion | None:
@@ -127,6 +134,7 @@ CAUSES: Sequence[Callable[[Graph, LayerNoise], Suspicion | None]] = (
     _input,
     _hard_swish,
     _squeeze_excite,
+    _fixed,
     _bias,
     _weights,
     _clipped,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.layer_noise import Seen
-from converters.layers import layer_name, limits
+from converters.layers import layer_names, limits
 from converters.tflite_file import Graph
 
 _KINDS = ("CONV_2D", "FULLY_CONNECTED")  # depthwise kernels multiply in 16 bits
@@ -34,13 +34,15 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     likely: float
 
 
-def find_saturations(graph: Graph, seen: Mapping[int, Seen]) -> list[Saturation]:
-    """The layers of which any pair can saturate, the most likely first; `seen` is `layer_noise.Noise.seen`."""
-    found = []
+def find_saturations(graph: Graph, seen: Mapping[int, Seen]) -> list[Saturation] | None:
+    """The layers of which any pair can saturate, the most likely first; None where no kernel is int8. `seen` is
+    `layer_noise.Noise.seen`."""
+    found, signed = [], False
     for number, operator in enumerate(graph.operators):
         kernel = graph.tensors[operator.inputs[1]] if operator.kind in _KINDS else None
         if kernel is None or kernel.data is None or kernel.data.dtype != np.int8:
             continue
+        signed = True
         given = graph.tensors[operator.inputs[0]]
         rows = kernel.data.reshape(len(kernel.data), -1).astype(np.int32)
         most = np.full(rows.shape[1], 255, np.int32)
@@ -52,9 +54,9 @@ def find_saturations(graph: Graph, seen: Mapping[int, Seen]) -> list[Saturation]
         if possible > 0:
             likely = share_over(rows, most)
             pairs = rows.shape[0] * ((rows.shape[1] + 1) // 2)
-            name = layer_name(graph, number)
+            name = layer_names(graph)[number]
             found.append(Saturation(number=number, name=name, pairs=pairs, possible=possible, likely=likely))
-    return sorted(found, key=lambda each: (-each.likely, -each.possible))
+    return sorted(found, key=lambda each: (-each.likely, -each.possible)) if signed else None
 
 
 def share_over(weights: NDArray[np.int32], most: NDArray[np.int32]) -> float:

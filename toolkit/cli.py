@@ -19,6 +19,7 @@ COMMANDS = {
     "operating-point": "toolkit.commands.operating_point:operating_point",
     "robustness": "toolkit.commands.robustness:robustness",
     "compare": "toolkit.commands.compare:compare",
+    "diff": "toolkit.commands.diff:diff",
     "bench": "toolkit.commands.bench:bench",
     "profiles": "toolkit.commands.profiles:profiles",
     "ablation": "toolkit.commands.ablation:ablation",

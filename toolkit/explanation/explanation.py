@@ -11,8 +11,7 @@ import msgspec
 import numpy as np
 
 from converters.layer_noise import LayerNoise, measure_noise
-from converters.layers import layer_name
-from converters.mixed_graph import INPUT
+from converters.layers import layer_names
 from converters.noise_causes import Suspicion, suspect
 from converters.quantization_fixes import Fix, Patient, fixes_for, narrow_weights
 from converters.saturation import Saturation, find_saturations, machine_flags
@@ -71,7 +70,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     stored: Outcome
     layers: list[LayerNoise]
     causes: list[Cause]
-    saturations: list[Saturation] = []
+    saturations: list[Saturation] | None = None
     saturation_fix: Outcome | None = None
     machine: list[str] = []
 
@@ -149,7 +148,7 @@ def _rank(patient: Patient, layers: Sequence[LayerNoise]) -> list[tuple[Suspicio
 
 
 def _name(patient: Patient, number: int) -> str:
-    return "input" if number == INPUT else layer_name(patient.graph, number)
+    return layer_names(patient.graph)[number]
 
 
 def _try(

@@ -105,6 +105,8 @@ def sentences(found: Explanation) -> list[str]:
 def _saturation(found: Explanation) -> list[str]:
     vnni = [flag for flag in found.machine if "vnni" in flag]
     here = f"this processor has {', '.join(vnni)} and adds in 32 bits" if vnni else "this processor has no VNNI"
+    if found.saturations is None:
+        return ["saturation without VNNI: not predicted, no kernel of the file is int8"]
     if not found.saturations:
         return [f"saturation without VNNI: no pair of products can go over 16 bits; {here}"]
     likely = [each for each in found.saturations if each.likely > 0]
