@@ -74,11 +74,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Noise:
-    """All layers in order, what the float network's tensors had in them by number, its answers (n, classes) and those
-    of the quantized one, and their spread: the standard deviation, each image's mean taken off."""
+    """All layers in order, what the float network's tensors had in them by number, the mean of each channel (channels,)
+    that a layer's own part adds, the float network's answers (n, classes) and those of the quantized one, and their
+    spread: the standard deviation, each image's mean taken off."""
 
     layers: list[LayerNoise]
     seen: dict[int, Seen]
+    shifts: dict[int, NDArray[np.float64]]
     reference: NDArray[np.float32]
     answers: NDArray[np.float32]
     spread: float
@@ -123,7 +125,8 @@ def measure_noise(
         for number in layers
     ]
     made = [msgspec.structs.replace(each, harm=each.harm / spread) for each in made]
-    return Noise(made, together.seen, together.reference, together.answers, spread)
+    shifts = {number: each.shift for number, each in own.items()}
+    return Noise(made, together.seen, shifts, together.reference, together.answers, spread)
 
 
 def _spread(path: Path, logits: NDArray[np.float32]) -> float:
@@ -218,19 +221,28 @@ def _run_both(graph: Graph, layers: Sequence[int], true: _Opened, integer: _Open
     return _Together(power, seen, np.array(reference), np.array(answers), kept)
 
 
-def _own_part(tensor: int, alone: _Opened, together: _Together, images: Images) -> tuple[float, float]:
-    """Own ratio in dB, and the root mean square of what the layer changes in the answers."""
-    power, answers = _Power(), []
+class _Own(NamedTuple):
+    """A layer's own part: its ratio in dB, the root mean square of what it changes in the answers, and the mean of what
+    it adds to each channel."""
+
+    ratio_db: float
+    harm: float
+    shift: NDArray[np.float64]
+
+
+def _own_part(tensor: int, alone: _Opened, together: _Together, images: Images) -> _Own:
+    power, answers, shifts = _Power(), [], []
     for place, image in enumerate(images):
         answers.append(alone.network.run(image))
         if place < _COMPARED:
-            power.add(together.kept[place][tensor], alone.value(tensor))
-    return power.ratio_db(), float(np.sqrt(np.square(np.array(answers) - together.reference).mean()))
+            true, got = together.kept[place][tensor], alone.value(tensor)
+            power.add(true, got)
+            shifts.append((got.astype(np.float64) - true).reshape(-1, true.shape[-1]).mean(axis=0))
+    harm = float(np.sqrt(np.square(np.array(answers) - together.reference).mean()))
+    return _Own(power.ratio_db(), harm, np.mean(shifts, axis=0))
 
 
-def _layer(
-    graph: Graph, number: int, power: _Power, own: tuple[float, float], seen: Seen, floats: Floats
-) -> LayerNoise:
+def _layer(graph: Graph, number: int, power: _Power, own: _Own, seen: Seen, floats: Floats) -> LayerNoise:
     tensor = graph.tensors[output_of(graph, number)]
     low, high = limits(tensor)
     ends = np.quantile(seen.sample, [0.001, 0.999])
@@ -242,9 +254,9 @@ def _layer(
         name=layer_names(graph)[number],
         kind="INPUT" if number == INPUT else graph.operators[number].kind,
         sqnr_db=power.ratio_db(),
-        own_db=own[0],
+        own_db=own.ratio_db,
         weights_db=_CEILING_DB,
-        harm=own[1],
+        harm=own.harm,
         low=low,
         high=high,
         used=min(1.0, float(np.ptp(ends)) / (high - low)),

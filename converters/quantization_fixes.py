@@ -1,7 +1,7 @@
 """What can be done about a noisy layer, each as a change of the file that can be tried and measured.
 
-`FIXES` names the fixes of each cause. A fix gets a `Patient` and a path, and writes the changed file there; one that
-needs the Keras model takes it from `Patient.export`, and is passed over where there is none.
+`FIXES` names the fixes of each cause, `GENERAL` those of the whole network. A fix gets a `Patient` and a path, and
+writes the changed file there. One that needs the Keras model calls `Patient.export`, None for a file from elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from converters import hard_swish, rescaling
 from converters.keras_export import Export
 from converters.layer_noise import Noise
-from converters.layers import limits, output_of
+from converters.layers import kernel_of, limits, output_of
 from converters.mixed_graph import INPUT, Floats, Mix, write_mixed
 from converters.noise_causes import Suspicion
 from converters.tflite_file import Graph
@@ -29,7 +29,7 @@ class Patient(NamedTuple):
     floats: Floats
     spec: InputSpec
     noise: Noise
-    export: Export | None = None
+    export: Callable[[], Export] | None = None
 
 
 class Fix(NamedTuple):
@@ -37,7 +37,6 @@ class Fix(NamedTuple):
 
     name: str
     apply: Callable[[Patient, Path], InputSpec]
-    needs_export: bool = False
 
 
 def fixes_for(suspicion: Suspicion) -> list[Fix]:
@@ -46,8 +45,9 @@ def fixes_for(suspicion: Suspicion) -> list[Fix]:
 
 
 def _keep_float(suspicion: Suspicion) -> Fix:
-    what = "the layer" if len(suspicion.layers) == 1 else f"these {len(suspicion.layers)} layers"
-    name = "the first layer" if suspicion.layers == (INPUT,) else f"{what} and what reads it"
+    many = len(suspicion.layers) > 1
+    what = f"these {len(suspicion.layers)} layers and what reads them" if many else "the layer and what reads it"
+    name = "the first layer" if suspicion.layers == (INPUT,) else what
     return Fix(f"keep {name} in float", keep_float(suspicion.layers))
 
 
@@ -73,7 +73,7 @@ def _clip_range(suspicion: Suspicion) -> Fix:
         tensor = output_of(patient.graph, suspicion.layers[-1])
         sample = patient.noise.seen[tensor].sample
         low, high = rescaling.best_range(sample, *limits(patient.graph.tensors[tensor]))
-        rescaling.set_range(target, tensor, low, high)
+        rescaling.set_ranges(target, {tensor: (low, high)})
         return patient.spec
 
     return Fix("range of least squared error", apply)
@@ -84,7 +84,7 @@ def _widen_range(suspicion: Suspicion) -> Fix:
         shutil.copyfile(patient.path, target)
         tensor = output_of(patient.graph, suspicion.layers[-1])
         seen = patient.noise.seen[tensor]
-        rescaling.set_range(target, tensor, float(seen.low.min()), float(seen.high.max()))
+        rescaling.set_ranges(target, {tensor: (float(seen.low.min()), float(seen.high.max()))})
         return patient.spec
 
     return Fix("range of the values that were seen", apply)
@@ -107,6 +107,34 @@ def _write_out(suspicion: Suspicion) -> Fix:
     return Fix("all of them as x * clip(x / 6 + 1/2), the same function", apply)
 
 
+def _clip_all() -> Fix:
+    def apply(patient: Patient, target: Path) -> InputSpec:
+        shutil.copyfile(patient.path, target)
+        graph, seen = patient.graph, patient.noise.seen
+        layers = [each.number for each in patient.noise.layers if each.number != INPUT]
+        tensors = [each for each in (output_of(graph, n) for n in layers) if rescaling.has_own_range(graph, each)]
+        ranges = {each: rescaling.best_range(seen[each].sample, *limits(graph.tensors[each])) for each in tensors}
+        rescaling.set_ranges(target, ranges)
+        return patient.spec
+
+    return Fix("ranges of least squared error", apply)
+
+
+def _correct_biases() -> Fix:
+    """Take the mean of what each layer's own rounding adds out of its bias (Nagel et al. 2019, Data-free quantization
+    through weight equalization and bias correction)."""
+
+    def apply(patient: Patient, target: Path) -> InputSpec:
+        shutil.copyfile(patient.path, target)
+        graph = patient.graph
+        last = graph.maker.get(graph.outputs[0])
+        layers = [n for n in patient.noise.shifts if n not in (INPUT, last) and kernel_of(graph, n)[1] >= 0]
+        rescaling.shift_biases(target, {number: -patient.noise.shifts[number] for number in layers})
+        return patient.spec
+
+    return Fix("biases corrected for the mean of each layer's own noise", apply)
+
+
 def narrow_weights() -> Fix:
     """7 bits for kernels: no sum of two products goes over 16 bits then."""
 
@@ -125,3 +153,5 @@ FIXES: Mapping[str, Sequence[Callable[[Suspicion], Fix]]] = {
     "clipped range": (_widen_range,),
     "rounding": (_clip_range,),
 }
+
+GENERAL: Sequence[Callable[[], Fix]] = (_clip_all, _correct_biases)

@@ -5,6 +5,7 @@ Each edits a file in place. Whatever changes a scale has to change the biases th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.tflite_file import edit, read_graph
+from converters.tflite_file import Graph, edit, read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 
@@ -21,24 +22,53 @@ _FIXED = {"LOGISTIC", "SOFTMAX", "TANH", "L2_NORMALIZATION"}
 _BIASED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
-def set_range(path: Path, tensor: int, low: float, high: float) -> None:
-    """Let an activation tensor hold the values from `low` to `high` (0 is always in), and those tied to it too.
+def set_ranges(path: Path, ranges: Mapping[int, tuple[float, float]]) -> None:
+    """Let activation tensors, by their number, hold other values: from low to high (0 is always in). Tensors that are
+    tied to one change with it; of several that are tied to each other the first counts.
 
     Raises:
-        NotFound, BadInput: as for `read_graph`; or the scale of the tensor is given by its operator.
+        NotFound, BadInput: as for `read_graph`; or the scale of a tensor is given by its operator.
     """
-    tied = _tied(path, tensor)
-    kind = read_graph(path).tensors[tensor].dtype
-    ends = np.iinfo(kind)
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / (int(ends.max) - int(ends.min))
-    zero_point = int(np.clip(np.rint(int(ends.min) - low / scale), ends.min, ends.max))
+    graph, done = read_graph(path), set[int]()
+    new: dict[int, tuple[float, int]] = {}
+    for tensor, (low, high) in ranges.items():
+        tied = _tied(path, graph, tensor) - done
+        done |= tied
+        ends = np.iinfo(graph.tensors[tensor].dtype)
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = (high - low) / (int(ends.max) - int(ends.min))
+        zero_point = int(np.clip(np.rint(int(ends.min) - low / scale), ends.min, ends.max))
+        new |= dict.fromkeys(tied, (scale, zero_point))
 
     def change(_: Any, model: Any) -> None:
-        for each in tied:
+        for each, (scale, zero_point) in new.items():
             quantization = model.subgraphs[0].tensors[each].quantization
             quantization.scale, quantization.zeroPoint = [scale], [zero_point]
-        _refit_biases(model, path)
+        _refit_biases(model, graph)
+
+    edit(path, change)
+
+
+def has_own_range(graph: Graph, tensor: int) -> bool:
+    """Whether the range of a tensor can be chosen: its operator does not give it."""
+    maker = graph.maker.get(tensor)
+    return graph.tensors[tensor].quantized and (maker is None or graph.operators[maker].kind not in _FIXED)
+
+
+def shift_biases(path: Path, shifts: Mapping[int, NDArray[np.floating]]) -> None:
+    """Add to the int32 bias of operators, by their number, a shift of each channel (channels,) in real values.
+
+    Raises:
+        NotFound, BadInput: as for `read_graph`.
+    """
+    graph = read_graph(path)
+
+    def change(_: Any, model: Any) -> None:
+        for number, shift in shifts.items():
+            bias = graph.tensors[graph.operators[number].inputs[2]]
+            assert bias.data is not None
+            tensor = model.subgraphs[0].tensors[graph.operators[number].inputs[2]]
+            _store(model, tensor, _whole(bias.data + shift / bias.scale))
 
     edit(path, change)
 
@@ -79,7 +109,7 @@ def narrow_weights(path: Path) -> None:
             if data is not None and data.dtype == np.int8:
                 _store(model, tensor, np.rint(data / 2).astype(np.int8))
                 tensor.quantization.scale = np.asarray(tensor.quantization.scale, np.float32) * 2
-        _refit_biases(model, path)
+        _refit_biases(model, graph)
 
     edit(path, change)
 
@@ -107,7 +137,7 @@ def take_bytes(path: Path, spec: InputSpec) -> InputSpec:
         tensors = model.subgraphs[0].tensors
         given = tensors[graph.inputs[0]].quantization
         given.scale, given.zeroPoint = [spec.scale], [zero_point]
-        _refit_biases(model, path)
+        _refit_biases(model, graph)
         made = tensors[first.inputs[2]]
         scale = np.asarray(made.quantization.scale, np.float64)
         old = np.frombuffer(np.asarray(model.buffers[made.buffer].data, np.uint8).tobytes(), np.int32)
@@ -117,9 +147,9 @@ def take_bytes(path: Path, spec: InputSpec) -> InputSpec:
     return msgspec.structs.replace(spec, offset=offset)
 
 
-def _tied(path: Path, tensor: int) -> set[int]:
+def _tied(path: Path, graph: Graph, tensor: int) -> set[int]:
     """The tensors that must have the scale of `tensor`, itself among them."""
-    graph, found, left = read_graph(path), {tensor}, [tensor]
+    found, left = {tensor}, [tensor]
     while left:
         number = left.pop()
         maker = graph.maker.get(number)
@@ -135,9 +165,9 @@ def _tied(path: Path, tensor: int) -> set[int]:
     return found
 
 
-def _refit_biases(model: Any, path: Path) -> None:
+def _refit_biases(model: Any, graph: Graph) -> None:
     """Count each bias in steps of its input's scale times its kernel's, as the kernels of the runtime take it."""
-    graph, main = read_graph(path), model.subgraphs[0]
+    main = model.subgraphs[0]
     for operator in graph.operators:
         if operator.kind not in _BIASED or len(operator.inputs) < 3 or operator.inputs[2] < 0:
             continue

@@ -51,7 +51,7 @@ def find_difference(
     *,
     data: Path | None = None,
     split: Split = "val",
-    seconds: float = 3.0,
+    seconds: float = 1.5,
     progress: Progress | None = None,
 ) -> ModelDifference:
     """Everything that differs between two models.

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from converters.layer_noise import LayerNoise, measure_noise
-from converters.layers import layer_names
+from converters.layers import kernel_of, layer_names
 from converters.noise_causes import Suspicion, suspect
-from converters.quantization_fixes import Fix, Patient, fixes_for, narrow_weights
+from converters.quantization_fixes import GENERAL, Fix, Patient, fixes_for, narrow_weights
 from converters.saturation import Saturation, find_saturations, machine_flags
 from device_agent.contract.errors import LinesideError
 from device_agent.contract.manifest import InputSpec
@@ -56,8 +56,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     The layers were measured on `images` images, the fixes judged on `judged` that have `labelled` labels. `stored` is
     the file as it is. `compared` says what the float network was made of. `error` is what came together in the answers
     (root mean square, share of their spread), `predicted_error` what the layers' own parts add up to. Causes come by
-    their share; `saturations` are predicted, for other runtimes on x86 processors without VNNI, of which `machine` has
-    these flags.
+    their share, `general` are fixes of all layers at once. `saturations` are predicted, for other runtimes on x86
+    processors without VNNI, and None where no kernel is int8; `machine` has these flags.
+
+    With `recentred`, the last bias was corrected after each fix, as the converter does, and gains are over the file
+    with the same correction.
     """
 
     path: str
@@ -70,9 +73,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     stored: Outcome
     layers: list[LayerNoise]
     causes: list[Cause]
+    general: list[Outcome] = []
     saturations: list[Saturation] | None = None
     saturation_fix: Outcome | None = None
     machine: list[str] = []
+    recentred: bool = False
 
 
 def explain(
@@ -93,9 +98,10 @@ def explain(
         subject.path, floats, subject.probed, subject.spec, progress=lambda name: tell(f"measuring {name}")
     )
     patient = Patient(subject.path, graph, floats, subject.spec, noise, subject.export)
-    found = _rank(patient, noise.layers)[:causes]
+    found = _rank(patient, noise.layers, causes)
     saturations = find_saturations(graph, noise.seen)
     fixes = {f"{place} {fix.name}": fix for place, one in enumerate(found) for fix in fixes_for(one[0])}
+    fixes |= {f"all {make().name}": make() for make in GENERAL}
     if saturations:
         fixes["saturation"] = narrow_weights()
     outcomes = _try(subject, patient, fixes, seconds, tell)
@@ -120,17 +126,17 @@ def explain(
             )
             for place, (suspicion, worst, share) in enumerate(found)
         ],
+        general=[outcomes[f"all {make().name}"] for make in GENERAL],
         saturations=saturations,
         saturation_fix=outcomes.get("saturation"),
         machine=machine_flags(),
+        recentred=_ends_in_bias(patient),
     )
 
 
-def _rank(patient: Patient, layers: Sequence[LayerNoise]) -> list[tuple[Suspicion, LayerNoise, float]]:
-    """Suspicions with the layer that has most of it and their share of the noise, the largest share first.
-
-    HARD_SWISH comes in even where its noise is little: it costs time.
-    """
+def _rank(patient: Patient, layers: Sequence[LayerNoise], most: int) -> list[tuple[Suspicion, LayerNoise, float]]:
+    """Suspicions with the layer that has most of it and their share of the noise, the largest share first: the first
+    `most`, and HARD_SWISH even where its noise is little, for it costs time."""
     whole = sum(each.harm**2 for each in layers) or 1.0
     groups: dict[tuple[str, tuple[int, ...]], list[LayerNoise]] = {}
     first: dict[tuple[str, tuple[int, ...]], Suspicion] = {}
@@ -143,8 +149,7 @@ def _rank(patient: Patient, layers: Sequence[LayerNoise]) -> list[tuple[Suspicio
         (first[key], members[0], sum(each.harm**2 for each in members) / whole) for key, members in groups.items()
     ]
     ranked.sort(key=lambda each: -each[2])
-    slow = [each for each in ranked if each[0].cause == "hard-swish"]
-    return slow + [each for each in ranked if each not in slow] if slow and slow[0] not in ranked[:3] else ranked
+    return ranked[:most] + [each for each in ranked[most:] if each[0].cause == "hard-swish" and most]
 
 
 def _name(patient: Patient, number: int) -> str:
@@ -158,6 +163,7 @@ def _try(
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         whole, answers, models, sizes = {STORED: Fix("as it is", _copy)} | fixes, {}, {}, {}
         failed: dict[str, str] = {}
+        shifts, recentred = {}, _ends_in_bias(patient)
         for place, (key, fix) in enumerate(whole.items()):
             tell(f"trying {key.partition(' ')[2] or key}")
             target = Path(folder) / f"{place}.tflite"
@@ -170,6 +176,8 @@ def _try(
             opened.callback(model.close)
             models[key], sizes[key] = (model, spec), target.stat().st_size
             answers[key] = np.array([logits(model, image) for image in subject.judged])
+            probed = np.array([logits(model, image) for image in subject.probed])
+            shifts[key] = (patient.noise.reference - probed).mean(axis=0) * recentred
         tell("measuring latency")
         times = time_together(models, seconds=seconds) if seconds > 0 else {}
     made = {}
@@ -177,14 +185,22 @@ def _try(
         if key in failed:
             made[key] = Outcome(fix=fix.name, why_not=failed[key])
             continue
+        before, after = answers[STORED] + shifts[STORED], answers[key] + shifts[key]
+        if key == STORED:
+            before = after = answers[STORED]
         made[key] = Outcome(
             fix=fix.name,
-            judgement=judge(subject.reference, answers[STORED], answers[key], subject.labels),
+            judgement=judge(subject.reference, before, after, subject.labels),
             time=times.get(key),
             cost_ms=times[key].p50_ms - times[STORED].p50_ms if times else 0.0,
             cost_bytes=sizes[key] - sizes[STORED],
         )
     return made
+
+
+def _ends_in_bias(patient: Patient) -> bool:
+    maker = patient.graph.maker.get(patient.graph.outputs[0])
+    return maker is not None and kernel_of(patient.graph, maker)[1] >= 0
 
 
 def _copy(patient: Patient, target: Path) -> InputSpec:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from converters.tflite_file import Graph, read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 from toolkit.artifacts import open_artifact
+from toolkit.conversion import draw_rows
 from toolkit.data.images import load, open_dataset
 from toolkit.runs import Run
 
@@ -43,7 +46,7 @@ class Subject(NamedTuple):
     judged: Images
     reference: NDArray[np.float32]
     labels: NDArray[np.int64] | None
-    export: Export | None = None
+    export: Callable[[], Export] | None = None
 
 
 def subject_of_run(run: Run, name: str, *, images: int) -> Subject:
@@ -75,7 +78,8 @@ def subject_of_run(run: Run, name: str, *, images: int) -> Subject:
             _OWN,
         )
     probed = _some(pictures, labels[judged], images)
-    return Subject(path, graph, floats, compared, spec, probed, pictures, reference, labels[judged])
+    made = Subject(path, graph, floats, compared, spec, probed, pictures, reference, labels[judged])
+    return made._replace(export=functools.cache(lambda: _export(run)))
 
 
 def subject_of_file(path: Path, data: Path, *, images: int) -> Subject:
@@ -124,6 +128,12 @@ def _trained(run: Run, folder: Path) -> Path:
     nothing = np.empty((0, run.record.input.height, run.record.input.width, run.record.input.channels), np.uint8)
     with held_back():
         return write_fp32(Export(run.model(), run.record.input, nothing, folder), folder)[0]
+
+
+def _export(run: Run) -> Export:
+    """The Keras model with the images that it was calibrated with, for fixes that convert anew."""
+    spec, calibration = run.record.input, draw_rows(run).calibration
+    return Export(run.model(), spec, load(run.dataset(), spec, calibration), Path(tempfile.gettempdir()))
 
 
 def _twin_answers(path: Path, floats: Floats, spec: InputSpec, images: Images) -> NDArray[np.float32]:

@@ -53,6 +53,10 @@ def cause_rows(found: Explanation) -> Rows:
         for one in cause.fixes:
             rows.append([*start, one.fix, *_gains(found, one)])
             start = ["", "", ""]
+    start = ["all layers", "100.0%", "whatever the cause"]
+    for one in found.general:
+        rows.append([*start, one.fix, *_gains(found, one)])
+        start = ["", "", ""]
     return columns, rows
 
 
@@ -92,6 +96,11 @@ def sentences(found: Explanation) -> list[str]:
     if stored is not None:
         score = "" if stored.macro_f1 is None else f", macro-F1 {stored.macro_f1:.3f}"
         said.append(f"as it is: mean error {stored.error:.3f} of the spread, agreement {stored.agreement:.1%}{score}")
+    if found.recentred:
+        said.append(
+            "the bias of the last layer was corrected after each fix, as the converter does; the error is against that "
+            "of the file with the same correction"
+        )
     if found.stored.time is not None:
         time = found.stored.time
         said.append(
@@ -99,7 +108,26 @@ def sentences(found: Explanation) -> list[str]:
             f"{time.high_ms:.3f}), measured in turn with all fixes on {time.device}, 1 thread"
         )
         said += [f"not a quiet machine: {flag}" for flag in time.flags]
-    return said + _saturation(found)
+    return said + _worth(found) + _saturation(found)
+
+
+def _worth(found: Explanation) -> list[str]:
+    """The fixes that surely help: the interval of the error, or of the latency, lies on the good side, and the other is
+    not surely worse."""
+    said = []
+    for where, one in [(f"{_where(cause)}: ", each) for cause in found.causes for each in cause.fixes] + [
+        ("all layers: ", each) for each in found.general
+    ]:
+        if one.judgement is None:
+            continue
+        before, after = found.stored.time, one.time
+        faster = before is not None and after is not None and after.high_ms < before.low_ms
+        slower = before is not None and after is not None and after.low_ms > before.high_ms
+        nearer, farther = one.judgement.gain_low > 0, one.judgement.gain_high < 0
+        if (nearer and not slower) or (faster and not farther):
+            cost = "" if after is None else f", {_milliseconds(found, one)} ms"
+            said.append(f"worth having: {where}{one.fix} (error {-one.judgement.gain:+.0%}{cost})")
+    return said or ["no fix that was tried surely helps"]
 
 
 def _saturation(found: Explanation) -> list[str]:
