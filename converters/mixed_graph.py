@@ -203,7 +203,6 @@ class _Mixer:
 
     def _new_float(self, number: int) -> int:
         made = copy.copy(self.main.tensors[number])
-        made.name = made.name + b"/float" if isinstance(made.name, bytes) else f"{made.name}/float"
         made.type, made.buffer, made.quantization = self.schema.TensorType.FLOAT32, 0, None
         self.main.tensors.append(made)
         return len(self.main.tensors) - 1

@@ -69,10 +69,10 @@ class _File:
         return self.tensor(name, shape, "INT8", scale, int(np.rint(-128 - low / scale)))
 
 
-def _build(path: Path, spoilt: float, seed: int) -> Path:
+def _build(path: Path, spoilt: float, seed: int, size: int = SIZE) -> Path:
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     flatbuffers = pytest.importorskip("flatbuffers")
-    rng, file, half = np.random.default_rng(seed), _File(schema), SIZE // 2
+    rng, file, half = np.random.default_rng(seed), _File(schema), size // 2
 
     def convolution(stride: int) -> Any:
         options = schema.Conv2DOptionsT()
@@ -80,7 +80,7 @@ def _build(path: Path, spoilt: float, seed: int) -> Path:
         options.dilationHFactor = options.dilationWFactor = 1
         return options
 
-    image = file.activation("image", [1, SIZE, SIZE, 3], -1, 1)
+    image = file.activation("image", [1, size, size, 3], -1, 1)
     first = file.activation("net/first/Conv2D", [1, half, half, 8], -8, 8)
     swish = file.activation("net/swish/HardSwish", [1, half, half, 8], -0.375, 8)
     second = file.activation("net/second/Conv2D", [1, half, half, 8], -8 * spoilt, 8 * spoilt)
@@ -102,12 +102,12 @@ def _build(path: Path, spoilt: float, seed: int) -> Path:
 
 @pytest.fixture
 def int8_file(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a file (1, 16, 16, 3) to three logits: convolution, HARD_SWISH, convolution, mean, product. `spoilt` widens
-    the range of the second convolution by that factor, as one outlier in the calibration does."""
+    """Makes a file (1, size, size, 3) to three logits: convolution, HARD_SWISH, convolution, mean, product. `spoilt`
+    widens the range of the second convolution by that factor, as one outlier in the calibration does."""
 
-    def make(name: str = "model.tflite", *, spoilt: float = 1.0, seed: int = 1) -> Path:
+    def make(name: str = "model.tflite", *, spoilt: float = 1.0, seed: int = 1, size: int = SIZE) -> Path:
         pytest.importorskip("ai_edge_litert.interpreter")
-        return _build(tmp_path / name, spoilt, seed)
+        return _build(tmp_path / name, spoilt, seed, size)
 
     return make
 

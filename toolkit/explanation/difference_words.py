@@ -25,7 +25,7 @@ def figure_rows(found: ModelDifference) -> Rows:
         rows.append(["parameters", f"{a.parameters:,}", f"{b.parameters:,}", f"{b.parameters - a.parameters:+,}"])
     if found.latency is not None:
         one_, other_ = found.latency
-        change = f"{other_.p50_ms - one_.p50_ms:+.3f} ({other_.p50_ms / one_.p50_ms - 1:+.0%})"
+        change = f"{other_.more_ms:+.3f} ({other_.more_low_ms:+.3f} to {other_.more_high_ms:+.3f})"
         rows.append(["latency p50, ms", _time(one_), _time(other_), change])
     if found.decisions is not None:
         for name, figure in found.decisions.figures.items():

@@ -27,13 +27,12 @@ STORED = "stored"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A fix that was tried: what it changed, measured. `cost_ms` is the median latency less that of the file as it is,
-    `cost_bytes` the size so. `why_not` says why it could not be tried."""
+    """A fix that was tried: what it changed, measured. `time` says how much longer it takes than the file as it is,
+    `cost_bytes` how much larger it is. `why_not` says why it could not be tried."""
 
     fix: str
     judgement: Judgement | None = None
     time: Timed | None = None
-    cost_ms: float = 0.0
     cost_bytes: int = 0
     why_not: str = ""
 
@@ -192,7 +191,6 @@ def _try(
             fix=fix.name,
             judgement=judge(subject.reference, before, after, subject.labels),
             time=times.get(key),
-            cost_ms=times[key].p50_ms - times[STORED].p50_ms if times else 0.0,
             cost_bytes=sizes[key] - sizes[STORED],
         )
     return made

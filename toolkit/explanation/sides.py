@@ -30,7 +30,7 @@ class ModelSide(NamedTuple):
     @property
     def is_tflite(self) -> bool:
         """Whether its graph can be read."""
-        return self.files[0].suffix == ".tflite"
+        return self.runtime == "litert"
 
 
 def open_side(path: Path, artifact: str) -> ModelSide:

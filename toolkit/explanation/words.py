@@ -51,11 +51,11 @@ def cause_rows(found: Explanation) -> Rows:
     for cause in found.causes:
         start = [f"{cause.cause}: {_where(cause)}", f"{cause.share:.1%}", cause.evidence]
         for one in cause.fixes:
-            rows.append([*start, one.fix, *_gains(found, one)])
+            rows.append([*start, one.fix, *_gains(one)])
             start = ["", "", ""]
     start = ["all layers", "100.0%", "whatever the cause"]
     for one in found.general:
-        rows.append([*start, one.fix, *_gains(found, one)])
+        rows.append([*start, one.fix, *_gains(one)])
         start = ["", "", ""]
     return columns, rows
 
@@ -64,7 +64,7 @@ def _where(cause: Cause) -> str:
     return cause.worst if len(cause.layers) == 1 else f"{cause.worst} and {len(cause.layers) - 1} more"
 
 
-def _gains(found: Explanation, one: Outcome) -> list[str]:
+def _gains(one: Outcome) -> list[str]:
     if one.judgement is None:
         return [one.why_not, "", "", ""]
     judged = one.judgement
@@ -74,15 +74,14 @@ def _gains(found: Explanation, one: Outcome) -> list[str]:
         else f"{judged.points:+.1f} ({judged.points_low:+.1f} to {judged.points_high:+.1f})"
     )
     gain = f"{-judged.gain:+.0%} ({-judged.gain_high:+.0%} to {-judged.gain_low:+.0%})"
-    return [gain, f"{judged.agreement:.1%}", points, _milliseconds(found, one)]
+    return [gain, f"{judged.agreement:.1%}", points, _milliseconds(one)]
 
 
-def _milliseconds(found: Explanation, one: Outcome) -> str:
-    if one.time is None or found.stored.time is None:
+def _milliseconds(one: Outcome) -> str:
+    if one.time is None:
         return "-"
-    before, after = found.stored.time, one.time
-    told = after.low_ms > before.high_ms or after.high_ms < before.low_ms
-    return f"{one.cost_ms:+.3f}" if told else f"{one.cost_ms:+.3f} (within noise)"
+    more = one.time
+    return f"{more.more_ms:+.3f}" if more.differs else f"{more.more_ms:+.3f} (within noise)"
 
 
 def sentences(found: Explanation) -> list[str]:
@@ -120,12 +119,11 @@ def _worth(found: Explanation) -> list[str]:
     ]:
         if one.judgement is None:
             continue
-        before, after = found.stored.time, one.time
-        faster = before is not None and after is not None and after.high_ms < before.low_ms
-        slower = before is not None and after is not None and after.low_ms > before.high_ms
+        faster = one.time is not None and one.time.more_high_ms < 0
+        slower = one.time is not None and one.time.more_low_ms > 0
         nearer, farther = one.judgement.gain_low > 0, one.judgement.gain_high < 0
         if (nearer and not slower) or (faster and not farther):
-            cost = "" if after is None else f", {_milliseconds(found, one)} ms"
+            cost = "" if one.time is None else f", {_milliseconds(one)} ms"
             said.append(f"worth having: {where}{one.fix} (error {-one.judgement.gain:+.0%}{cost})")
     return said or ["no fix that was tried surely helps"]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from converters.mixed_graph import Mix, write_mixed
 from converters.tflite_file import read_graph
 from device_agent.contract.errors import BadInput, BudgetMissed, NotFound
 from toolkit.commands.diff import diff
@@ -110,6 +111,7 @@ def test_models_are_timed_in_turn(int8_file: Make) -> None:
     models = {"slow": (_Clock(clock, 0.004), spec), "fast": (_Clock(clock, 0.001), spec)}
     found = time_together(models, seconds=1.0, wall=lambda: clock[0])  # type: ignore[arg-type]
     assert found["slow"].p50_ms == pytest.approx(4) and found["fast"].high_ms == pytest.approx(1)
+    assert found["fast"].more_high_ms == pytest.approx(-3) and found["fast"].differs and not found["slow"].differs
     assert found["slow"].runs == found["fast"].runs >= 100 and not found["slow"].flags
 
 
@@ -130,6 +132,46 @@ def test_the_difference_of_two_files(int8_file: Make, pattern_folder: Path, tmp_
     shown = call(diff, a, b, "--quick")
     assert "latency p50, ms" in shown.stdout and "-> -1.61e+03 to 1.59e+03" in shown.stdout, shown.output
     assert "not compared: accuracy and decisions" in shown.stdout
+
+
+@pytest.fixture
+def quantized_run(tiny_run: Run, int8_file: Make, put_artifact: Callable[[Run, str, bytes], None]) -> Run:
+    """A run with litert-int8, of which a range is spoilt, and the float network that it was made of."""
+    path = int8_file("spoilt.tflite", spoilt=60, size=8)
+    twin = path.with_name("float.tflite")
+    write_mixed(path, twin, Mix(), {})
+    put_artifact(tiny_run, "litert-fp32", twin.read_bytes())
+    put_artifact(tiny_run, "litert-int8", path.read_bytes())
+    return tiny_run
+
+
+def test_a_run_is_explained_against_its_float_artifact(quantized_run: Run) -> None:
+    result = call(explain, quantized_run.dir, "--no-latency", "--causes", "1", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["compared"] == "the trained network in float" and found["judged"] == 60
+    assert found["causes"][0]["worst"] == "second"
+    assert found["causes"][0]["fixes"][0]["judgement"]["points"] is not None
+    assert (quantized_run.dir / "evaluation" / "explain.html").is_file()
+
+
+def test_a_float_artifact_of_another_model_is_not_believed(
+    quantized_run: Run, int8_file: Make, put_artifact: Callable[[Run, str, bytes], None]
+) -> None:
+    other = int8_file("other.tflite", seed=2, size=8)
+    write_mixed(other, other.with_name("other-float.tflite"), Mix(), {})
+    put_artifact(quantized_run, "litert-fp32", other.with_name("other-float.tflite").read_bytes())
+    found = json.loads(call(explain, quantized_run.dir, "--no-latency", "--causes", "0", "--json").stdout)
+    assert "own weights" in found["compared"] and found["causes"] == []
+
+
+def test_a_run_and_its_float_artifact_differ_in_types_only(quantized_run: Run) -> None:
+    names = "--artifact", "litert-fp32", "--artifact", "litert-int8"
+    result = call(diff, quantized_run.dir, quantized_run.dir, *names, "--no-latency", "--json")
+    found = json.loads(result.stdout)
+    layer = next(each for each in found["layers"] if each["name"] == "second")
+    assert (layer["a"]["output"], layer["b"]["output"]) == ("float32", "int8") and layer["weights"] < 0.01
+    assert found["decisions"]["images"] == 60
 
 
 def test_two_artifacts_of_a_run_differ(tiny_run: Run, tmp_path: Path) -> None:
