@@ -107,7 +107,7 @@ def measure_noise(
         scratch = Path(folder) / "mixed.tflite"
 
         def opened(mix: Mix) -> _Opened:
-            places = write_mixed(path, scratch, mix, floats)
+            places = write_mixed(path, scratch, mix, floats, graph=graph)
             return _Opened(open_network(scratch, spec), places)
 
         whole = Mix(integers=frozenset(range(len(graph.operators))), float_input=False, shown=outputs)

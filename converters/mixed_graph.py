@@ -39,15 +39,16 @@ class Mix:
     shown: frozenset[int] = frozenset()
 
 
-def write_mixed(source: Path, target: Path, mix: Mix, floats: Floats) -> dict[int, int]:
-    """Write the file `source` with that mix to `target`; where each of its activation tensors is found there.
+def write_mixed(source: Path, target: Path, mix: Mix, floats: Floats, *, graph: Graph | None = None) -> dict[int, int]:
+    """Write the file `source` with that mix to `target`; where each of its activation tensors is found there. `graph`
+    is that of the source, if it was read before.
 
     `floats` are true values of constants by the number of the tensor; what is not in it is taken from the integers.
 
     Raises:
         NotFound, BadInput: as for `read_graph`; or an operator whose kind has no float form.
     """
-    graph = read_graph(source)
+    graph = read_graph(source) if graph is None else graph
     custom = next((each.kind for each in graph.operators if each.custom), None)
     if custom is not None:
         raise BadInput(f"{source}: holds {custom}, which nothing but its own device can compute")

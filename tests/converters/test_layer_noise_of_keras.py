@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from converters.keras_export import Export
-from converters.layer_noise import measure_noise
 from converters.mixed_graph import Mix, true_constants, write_mixed
 from converters.network import open_network
-from converters.noise_causes import gates_of, suspect
+from converters.noise_causes import gates_of
 from converters.tflite import write_fp32, write_int8
 from converters.tflite_file import read_graph
 
@@ -43,9 +42,10 @@ def test_weights_and_gates_of_a_v3_are_found(tmp_path: Path) -> None:
     got, reference = (np.array([network.run(image) for image in images]) for network in networks)
     assert reference.std(axis=0).min() > 0.5
     np.testing.assert_allclose(got, reference, atol=1e-3)
-    found = measure_noise(path, floats, images[:8], tiny_models.SPEC)
-    kernels = [each for each in found.layers if each.weight_scales]
-    assert len(kernels) > 20 and all(20 < each.weights_db < 80 for each in kernels)
     assert len(gates_of(graph)) == 9
-    causes = {suspect(graph, each).cause for each in found.layers}
-    assert {"input scale", "hard-swish", "squeeze-excite scale"} <= causes
+    off = [
+        np.linalg.norm(true - graph.tensors[number].values()) / np.linalg.norm(true)
+        for number, true in floats.items()
+        if true.ndim == 4
+    ]
+    assert len(off) > 20 and min(off) > 1e-4 and max(off) < 0.1
