@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-PLUGINS = ("fixtures_broker", "fixtures_browser", "fixtures_postgres", "skips")
+PLUGINS = ("fixtures_broker", "fixtures_browser", "fixtures_postgres", "fixtures_tflite", "skips")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:

@@ -125,8 +125,8 @@ def _report() -> list[str]:
     lines = [
         "# int8 on X-SDD: measured",
         "",
-        f"Machine: {instruction_set()}, shared with other work. Group-wise folds of seed {SEED}, each network answers",
-        "for the fold that it never saw, all folds pooled; the float answers are Keras'. Differences are paired, 95 % over",
+        f"Machine: {instruction_set()}, shared with other work. Group-wise folds of seed {SEED}; each network",
+        "answers for the fold that it never saw, all pooled; the float answers are Keras'. Differences are paired, 95 % over",
         "groups. LSB: logits that differ from LiteRT's int8 logits by so many steps of their scale, on the images that",
         "the conversion judged by.",
         "",

@@ -46,7 +46,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     a: str
     b: str
-    split: Split
+    split: str
     images: int
     groups: int
     left_out: tuple[int, int]
@@ -107,7 +107,7 @@ def compare_answers(
     b: Judged,
     *,
     titles: tuple[str, str],
-    split: Split,
+    split: str,
     left_out: tuple[int, int] = (0, 0),
     seed: int = 0,
 ) -> Comparison:
