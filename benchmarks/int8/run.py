@@ -126,9 +126,9 @@ def _report() -> list[str]:
         "# int8 on X-SDD: measured",
         "",
         f"Machine: {instruction_set()}, shared with other work. Group-wise folds of seed {SEED}; each network",
-        "answers for the fold that it never saw, all pooled; the float answers are Keras'. Differences are paired, 95 % over",
-        "groups. LSB: logits that differ from LiteRT's int8 logits by so many steps of their scale, on the images that",
-        "the conversion judged by.",
+        "answers for the fold that it never saw, all pooled; the float answers are Keras'. Differences are paired, 95 %",
+        "over groups. LSB: logits that differ from LiteRT's int8 logits by so many steps of their scale, on the images",
+        "that the conversion judged by.",
         "",
         "| network | runtime | folds | scheme | float macro-F1 % | int8 macro-F1 % | difference, points (95 %) |"
         " worst fold | aim |",
