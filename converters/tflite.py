@@ -78,8 +78,8 @@ def _put_uint8_ends(schema: Any, model: Any) -> None:
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
     code.version = 1
     model.operatorCodes.append(code)
-    for ends, place in ((graph.inputs, 0), (graph.outputs, len(graph.operators) + 1)):
-        inner, outer, operator = int(ends[0]), schema.TensorT(), schema.OperatorT()
+    for ends, place in (("inputs", 0), ("outputs", len(graph.operators) + 1)):
+        inner, outer, operator = int(getattr(graph, ends)[0]), schema.TensorT(), schema.OperatorT()
         twin = graph.tensors[inner]
         outer.name, outer.shape, outer.type = twin.name + b"_uint8", twin.shape, schema.TensorType.UINT8
         outer.quantization = schema.QuantizationParametersT()
@@ -94,7 +94,7 @@ def _put_uint8_ends(schema: Any, model: Any) -> None:
         operator.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
         operator.builtinOptions = schema.QuantizeOptionsT()
         graph.operators.insert(place, operator)
-        ends[0] = number
+        setattr(graph, ends, [number])
     for signature in model.signatureDefs or []:
         signature.inputs[0].tensorIndex, signature.outputs[0].tensorIndex = graph.inputs[0], graph.outputs[0]
 

@@ -11,6 +11,7 @@ other converters are made anew.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,11 @@ OWN = RUNS / "int8"
 RUNTIMES = ("litert", "onnx", "openvino")
 SEED = 0
 LIMITS = {"mobilenet-v1": 0.5, "mobilenet-v2": 0.5, "mobilenet-v3-small": 1.0, "mobilenet-v3-large": 1.0}
+
+HEAD = """Machine: {machine}, shared with other work. Group-wise folds of seed {seed}; each network answers for the fold
+that it never saw, all pooled; the float answers are Keras'. Differences are paired, 95 % over groups. Equal, 1, 2,
+more: logits that differ from LiteRT's int8 logits by so many steps of their scale, on the images that the conversion
+judged by."""
 
 
 class Network(NamedTuple):
@@ -125,10 +131,7 @@ def _report() -> list[str]:
     lines = [
         "# int8 on X-SDD: measured",
         "",
-        f"Machine: {instruction_set()}, shared with other work. Group-wise folds of seed {SEED}; each network",
-        "answers for the fold that it never saw, all pooled; the float answers are Keras'. Differences are paired, 95 %",
-        "over groups. LSB: logits that differ from LiteRT's int8 logits by so many steps of their scale, on the images",
-        "that the conversion judged by.",
+        textwrap.fill(HEAD.format(machine=instruction_set(), seed=SEED), 120),
         "",
         "| network | runtime | folds | scheme | float macro-F1 % | int8 macro-F1 % | difference, points (95 %) |"
         " worst fold | aim |",
