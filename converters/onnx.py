@@ -28,11 +28,18 @@ def write_fp32(export: Export, folder: Path) -> list[Path]:
 
 
 def write_fp16(export: Export, folder: Path) -> list[Path]:
-    """model.onnx, fp16 within, float32 at both ends: for GPUs; a CPU computes it no faster than float32."""
+    """model.onnx, fp16 within, float32 at both ends: for GPUs; a CPU computes it no faster than float32.
+
+    Depthwise convolutions stay float32, as in `converters.openvino.write_fp16` and for the same reason.
+    """
     onnx = require("onnx", extra="toolkit")
     half = require_silent("onnxruntime.transformers.float16", extra="toolkit")
     path = folder / "model.onnx"
-    model = half.convert_float_to_float16(onnx.load(str(_float_model(export))), keep_io_types=True)
+    model = onnx.load(str(_float_model(export)))
+    deep = [
+        node.name for node in model.graph.node if any(each.name == "group" and each.i > 1 for each in node.attribute)
+    ]
+    model = half.convert_float_to_float16(model, keep_io_types=True, node_block_list=deep)
     path.write_bytes(model.SerializeToString())
     return [path]
 
