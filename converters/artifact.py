@@ -15,6 +15,7 @@ from converters.golden import golden_answers, images_sha256
 from converters.keras_export import Export
 from converters.missing_operator import naming_operators
 from converters.parity import ParityReport, Precision, Reference, measure, precision_of
+from converters.race import race
 from converters.scheme import SHARING, Scheme, SchemeReport, convert
 from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
@@ -75,6 +76,7 @@ def build(
             report = measure(runtime, precision, files[0], export.spec, reference)
         if not report.passed:
             raise ParityFailed(f"{name}: {'; '.join(report.failures)} ({report.images} images)")
+        _check_gain(name, export, files, reference)
         record = ArtifactRecord(
             name=name,
             runtime=runtime,
@@ -104,6 +106,27 @@ def _convert(
         if name.endswith("-int8") and runtime in SHARING:
             return convert(name, runtime, export, folder, reference.images, scheme)
         return CONVERTERS.load(name)(export, folder), None
+
+
+def _check_gain(name: str, export: Export, files: list[Path], reference: Reference) -> None:
+    """Refuse a file that is neither smaller than the float32 weights nor faster than the runtime's float32 file.
+
+    Raises:
+        ParityFailed: it is neither.
+    """
+    runtime, precision = precision_of(name)
+    size, whole = sum(path.stat().st_size for path in files), 4 * int(export.model.count_params())
+    if precision == "fp32" or size < whole:
+        return
+    if f"{runtime}-fp32" in CONVERTERS.names():
+        parent = export.scratch / f"{name}.parent"
+        parent.mkdir(exist_ok=True)
+        with held_back():
+            plain = CONVERTERS.load(f"{runtime}-fp32")(export, parent)
+        times = race(runtime, files[0], plain[0], export.spec, reference.images[0])
+        if times.ratio < 1:
+            return
+    raise ParityFailed(f"{name}: no smaller than the float32 weights ({size} and {whole} bytes) and no faster")
 
 
 def read_artifact(folder: Path) -> ArtifactRecord | None:
