@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from device_agent.contract.benchmark import BenchmarkReport
 from device_agent.contract.errors import BadInput
 from device_agent.contract.files import write_whole
-from device_agent.contract.manifest import RunSection
+from device_agent.contract.manifest import InputSpec, RunSection
 from toolkit.artifacts import open_artifact
 from toolkit.runs import Run
 
@@ -35,23 +37,44 @@ def bench_artifact(run: Run, name: str, *, threads: int = 1, quick: bool = False
         BadInput: its runtime cannot run it, or does not come to an end.
     """
     artifact = open_artifact(run, name)
-    command = [sys.executable, "-m", "device_agent.measure", str(artifact.files[0])]
-    command += ["--runtime", artifact.runtime, "--precision", artifact.precision, "--threads", str(threads)]
-    command += ["--input", msgspec.json.encode(run.record.input).decode(), "--size-bytes", str(artifact.size_bytes)]
+    what = Subject(artifact.files[0], artifact.runtime, artifact.precision, artifact.size_bytes)
+    report = time_file(what, run.record.input, where=f"{run.dir}: {name}", threads=threads, quick=quick)
+    text = msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2)
+    write_whole(run.dir / "benchmark" / f"{name}.json", text + b"\n")
+    return report
+
+
+class Subject(NamedTuple):
+    """A file that a runtime opens, and the size of all files of its artifact."""
+
+    path: Path
+    runtime: str
+    precision: str
+    size_bytes: int
+
+
+def time_file(
+    subject: Subject, spec: InputSpec, *, where: str, threads: int = 1, quick: bool = False
+) -> BenchmarkReport:
+    """The measurement of a file in a fresh process that holds nothing but the runtime; errors name it as `where`.
+
+    Raises:
+        BadInput: its runtime cannot run it, or does not come to an end.
+    """
+    command = [sys.executable, "-m", "device_agent.measure", str(subject.path)]
+    command += ["--runtime", subject.runtime, "--precision", subject.precision, "--threads", str(threads)]
+    command += ["--input", msgspec.json.encode(spec).decode(), "--size-bytes", str(subject.size_bytes)]
     try:
         done = subprocess.run(
             [*command, "--quick"] if quick else command, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise BadInput(f"{run.dir}: {name} was not measured within {LIMIT_S} s") from None
+        raise BadInput(f"{where} was not measured within {LIMIT_S} s") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         said = lines[-1].removeprefix("measure: ") if lines else f"ended with code {done.returncode}"
-        raise BadInput(f"{run.dir}: {name} cannot be measured: {said}")
-    report = msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=BenchmarkReport)
-    text = msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2)
-    write_whole(run.dir / "benchmark" / f"{name}.json", text + b"\n")
-    return report
+        raise BadInput(f"{where} cannot be measured: {said}")
+    return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=BenchmarkReport)
 
 
 def find_misses(name: str, report: BenchmarkReport, budgets: RunSection) -> list[Miss]:
