@@ -67,7 +67,8 @@ def spend(path: Iterator[dict[str, int]], price: Price, limit: float, what: str)
             return widths
         least = min(least, cost)
     raise BadInput(
-        f"a budget of {limit:,.0f} {what} cannot be met: {least:,.0f} is the least; allow more, more --groups or a lower --floor"
+        f"a budget of {limit:,.0f} {what} cannot be met: {least:,.0f} is the least; allow more, more --groups or a "
+        "lower --floor"
     )
 
 

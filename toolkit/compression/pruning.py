@@ -74,7 +74,7 @@ def prune(
         raise BadInput(f"{out}: is the parent; what is pruned needs another folder")
     with locked(out, f"{out}: another pruning or training is under way in this folder; wait for it"):
         sha256 = file_sha256(parent.model_path)
-        if (done := _held(out, request, sha256, fresh)) is not None:
+        if (done := _held(out, request, sha256, artifacts, fresh)) is not None:
             return msgspec.structs.replace(done, already_pruned=True)
         with ExitStack() as stack:
             work = _Work(parent, sha256, request, _ground(stack, parent, out, request, teach, watch), out)
@@ -99,7 +99,7 @@ class _Work(NamedTuple):
         return self.out / "checkpoint"
 
 
-def _held(out: Path, request: Request, sha256: str, fresh: bool) -> Pruning | None:
+def _held(out: Path, request: Request, sha256: str, artifacts: Sequence[str], fresh: bool) -> Pruning | None:
     """The pruning that the folder holds, if it is the same and done; else the folder has no run any more.
 
     Raises:
@@ -113,6 +113,8 @@ def _held(out: Path, request: Request, sha256: str, fresh: bool) -> Pruning | No
         before = msgspec.to_builtins(old.request) | {"parent": old.parent_sha256}
         if differ := changes(before, msgspec.to_builtins(request) | {"parent": sha256}):
             raise BadInput(f"{out}: holds another pruning: {'; '.join(differ)}; name another folder, or --fresh")
+        if missing := [name for name in artifacts if name not in {timing.artifact for timing in old.timings}]:
+            raise BadInput(f"{out}: is done and was not measured as {missing[0]}; name another folder, or --fresh")
         return old
     if (names - {FILE, "checkpoint"} and old is None) or not names <= OWN | {FILE}:
         raise BadInput(f"{out}: is not empty and holds no pruning; name another folder")
