@@ -199,8 +199,8 @@ def _preamble(run: Run, done: list[tuple[int, int]]) -> list[str]:
         "",
         f"Machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, shared with other "
         f"work; {packages}. Date: {time.strftime('%Y-%m-%d')}.",
-        f"@128, {ROUNDS} rounds of {EPOCHS} epochs, the last of {LAST_EPOCHS}, rate {RATE:g}; the small network as many "
-        f"epochs at {SMALL_RATE:g}; both with the parent as teacher, {VIEWS} views. "
+        f"@128, {ROUNDS} rounds of {EPOCHS} epochs, the last of {LAST_EPOCHS}, rate {RATE:g}; the small network as "
+        f"many epochs at {SMALL_RATE:g}; both with the parent as teacher, {VIEWS} views. "
         f"Data: sha256 {run.record.data_sha256[:16]}.",
         f"Done: {', '.join(f'seed {seed} fold {fold}' for seed, fold in done)}. Keras unless named otherwise, on "
         "the folds that no network saw, pooled; differences are paired, 95 % intervals over groups.",
