@@ -31,7 +31,7 @@ class Stopwatch:
     def share(self, model: Any) -> float:
         """Its p50 over the parent's."""
         file = write_file(model, self._name, self._spec, self._calibration, self._folder / "cut")
-        before, after = in_turns([self._parent, file], self._spec, self._name)
+        before, after = in_turns([self._parent, file], self._spec, self._name, turns=1)
         return after.p50_ms / before.p50_ms
 
 

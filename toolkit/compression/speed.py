@@ -53,11 +53,11 @@ def write_file(model: Any, name: str, spec: InputSpec, calibration: NDArray[np.u
 
 
 def in_turns(
-    subjects: Sequence[Subject], spec: InputSpec, name: str, clock: Clock | None = None
+    subjects: Sequence[Subject], spec: InputSpec, name: str, clock: Clock | None = None, turns: int = TURNS
 ) -> list[BenchmarkReport]:
     """The report of each file's quietest turn; the turns go round, so that what else runs here meets all alike."""
     clock = clock or _clock
-    rounds = [[clock(subject, spec, name) for subject in subjects] for _ in range(TURNS)]
+    rounds = [[clock(subject, spec, name) for subject in subjects] for _ in range(turns)]
     return [min(reports, key=lambda report: report.p50_ms) for reports in zip(*rounds, strict=True)]
 
 
