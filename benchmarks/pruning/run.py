@@ -178,7 +178,7 @@ def _int8(out: Path, runs: Path, done: list[tuple[int, int]]) -> list[str]:
     pruned = float(np.median([timing.pruned_ms for timing in timings]))
     whole = float(np.median([timing.parent_ms for timing in timings]))
     return [
-        f"litert-int8, {len(there)} folds, one thread, measured on {timings[0].device}: {pruned:.3f} ms against "
+        f"litert-int8, runs: {len(there)}, one thread, measured on {timings[0].device}: {pruned:.3f} ms against "
         f"{whole:.3f} ms, {factor:.2f} times as fast (medians); pruned less unpruned {_points(fell)}. Aim "
         f"{FASTER:g} times and a lower bound above {LOSS:g}: {met}.",
     ]
