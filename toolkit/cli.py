@@ -12,6 +12,7 @@ COMMANDS = {
     "data": "toolkit.commands.data.group:data",
     "train": "toolkit.commands.train:train",
     "distill": "toolkit.commands.distill:distill",
+    "prune": "toolkit.commands.prune:prune",
     "convert": "toolkit.commands.convert:convert",
     "verify": "toolkit.commands.verify:verify",
     "explain": "toolkit.commands.explain:explain",

@@ -67,7 +67,7 @@ def run_epochs(
     if state.next_epoch > recipe.epochs:
         return state
     devices, steps = around.devices, steps_of(train, recipe)
-    step = Step(model, recipe, _loss(recipe, judge, train), devices, around.extra)
+    step = Step(model, recipe, loss_of(recipe, judge, train), devices, around.extra)
     answer, activations = compile_answers(model), Activations(model)
     restore(model, step, state, around.extra)
     for epoch in range(state.next_epoch, recipe.epochs + 1):
@@ -149,7 +149,8 @@ def restore(model: Any, step: Step, state: Checkpoint, extra: Extra | None) -> N
         step.scale.value, step.scale.calm = state.notes["scale"]
 
 
-def _loss(recipe: Recipe, judge: Judge, train: Examples) -> Callable[[Any, Any], Any]:
+def loss_of(recipe: Recipe, judge: Judge, train: Examples) -> Callable[[Any, Any], Any]:
+    """The loss of a recipe on these images: of targets and logits (b, classes), (b,)."""
     marks = train.marks if judge.task == "labels" else None
     counts = np.bincount(train.labels, minlength=len(judge.roles)) if marks is None else marks.sum(axis=0)
     return make_loss(recipe, counts, judge.roles, images=len(train.labels))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.contract.manifest import InputSpec
 from device_agent.preprocess import table
-from toolkit.data.pictures import Pictures
+from toolkit.data.images import Dataset
+from toolkit.data.pictures import Pictures, open_pictures
 from toolkit.training.augment import Policy, vary
 from toolkit.training.extra import Extra
 from toolkit.training.judgement import Judge
@@ -19,6 +23,7 @@ from toolkit.training.mixing import draw_mix
 from toolkit.training.recipe import Recipe
 from toolkit.training.sampling import epoch_length, epoch_order
 from toolkit.training.step import Batch
+from toolkit.training.watch import Watch
 
 Item = TypeVar("Item")
 
@@ -36,6 +41,23 @@ class Examples(NamedTuple):
     def targets(self, at: NDArray[np.integer], judge: Judge) -> NDArray[np.float32]:
         """What the loss wants of examples `at` (b,): (b, classes) float32."""
         return judge.targets(self.labels[at], None if self.marks is None else self.marks[at])
+
+
+@contextmanager
+def open_examples(
+    dataset: Dataset, rows: NDArray[np.int64], spec: InputSpec, folder: Path, watch: Watch
+) -> Iterator[Examples]:
+    """The examples at `rows` of a data set, fitted to `spec`; what is more than the memory should hold lies in `folder`
+    as long as the block is open."""
+
+    def progress(done: int, total: int) -> None:
+        watch.stage(f"reading {done} of {total} images")
+
+    with open_pictures(dataset, spec, rows, folder=folder, progress=progress) as images:
+        marks = None if dataset.marks is None else dataset.marks[rows]
+        yield Examples(
+            images, np.asarray(dataset.labels, np.int64)[rows], np.asarray(dataset.groups)[rows], rows, marks
+        )
 
 
 def policy_of(recipe: Recipe) -> Policy:

@@ -206,3 +206,21 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name in sorted(sides[0])
         if sides[0][name] != sides[1][name]
     ]
+
+
+def recipe_of(document: dict[str, Any]) -> Recipe:
+    """The recipe of a document that `Recipe.document` gave; what this version does not know is left out.
+
+    >>> recipe_of(Recipe(epochs=4, lr=0.1, patience=2, seed=7).document()).seed
+    7
+
+    Raises:
+        BadInput: a value of another kind.
+    """
+    names = set(Architecture.__struct_fields__)
+    shape = {name: value for name, value in document.items() if name in names}
+    rest = {name: value for name, value in document.items() if name not in names}
+    try:
+        return msgspec.convert(rest | {"architecture": shape}, Recipe)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"the run's recipe cannot be read: {str(error).lower()}") from error

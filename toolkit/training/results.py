@@ -19,7 +19,7 @@ from toolkit.evaluation.metrics import Metrics, measure, softmax
 from toolkit.models.answers import predict
 from toolkit.models.files import save_model
 from toolkit.runs import RunRecord, write_record
-from toolkit.training.checkpoint import Checkpoint
+from toolkit.training.checkpoint import Checkpoint, Epoch
 from toolkit.training.curves import plot_confusion, plot_history, write_health, write_history
 from toolkit.training.examples import Examples
 from toolkit.training.health import LayerHealth
@@ -63,11 +63,19 @@ class _Document(msgspec.Struct, kw_only=True):
 
 
 def document_of(
-    record: RunRecord, recipe: Recipe, judge: Judge, model: Any, state: Checkpoint, val: Examples
+    record: RunRecord,
+    recipe: Recipe,
+    judge: Judge,
+    model: Any,
+    state: Checkpoint,
+    val: Examples,
+    *,
+    kept: Epoch | None = None,
 ) -> _Document:
-    """What metrics.json says of a model that has the weights that were kept."""
+    """What metrics.json says of a model that has the weights that were kept; `kept` is the line of history they are of
+    where it is not for the recipe to say."""
     metrics = _counted(predict(model, val.images, record.input), val, judge)
-    kept = settled(state.history, recipe.stop_on, recipe.epochs)
+    kept = kept or settled(state.history, recipe.stop_on, recipe.epochs)
     return _Document(
         epoch=kept.epoch,
         blend=kept.blend,

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from device_agent.contract.errors import BadInput, LinesideError, NotWritable
 from device_agent.contract.files import sweep
 from toolkit.data.images import Dataset
-from toolkit.data.pictures import open_pictures
 from toolkit.framework import package_versions
 from toolkit.paths import locked, reading, remove
 from toolkit.runs import RunRecord, read_record, split_table, write_record, write_split
 from toolkit.training.checkpoint import Checkpoint, load_checkpoint, pack, save_checkpoint, unpack
 from toolkit.training.devices import Devices, Kind, open_devices, together
 from toolkit.training.epochs import Save, Surroundings
-from toolkit.training.examples import Examples
+from toolkit.training.examples import open_examples
 from toolkit.training.extra import Make
 from toolkit.training.judgement import Judge
 from toolkit.training.leaks import weights_notes
@@ -99,7 +98,9 @@ def train(
             record = msgspec.structs.replace(record, prevalence=old.prevalence)
         if old is not None and old.status == "trained":
             return _trained_already(out, old, record, devices, began)
-        parts = [_examples(stack, dataset, split == name, recipe, out, devices, watch) for name in ("train", "val")]
+        folder, spec = out if devices.chief else Path(tempfile.gettempdir()), recipe.architecture.input_spec()
+        sides = [np.flatnonzero(split == name) for name in ("train", "val")]
+        parts = [stack.enter_context(open_examples(dataset, rows, spec, folder, watch)) for rows in sides]
         keep = _keeper(out, record, dataset, split, begun=state is not None) if devices.chief else _keep_nothing
         tracking = Tracking(_sinks(out, record, mlflow, state) if devices.chief else {}, watch.warn)
         around = Surroundings(devices, keep, watch, tracking)
@@ -279,27 +280,3 @@ def _keeper(out: Path, record: RunRecord, dataset: Dataset, split: NDArray[np.st
         save_checkpoint(out / CHECKPOINT, state)
 
     return keep
-
-
-def _examples(
-    stack: ExitStack,
-    dataset: Dataset,
-    chosen: NDArray[np.bool_],
-    recipe: Recipe,
-    out: Path,
-    devices: Devices,
-    watch: Watch,
-) -> Examples:
-    rows = np.flatnonzero(chosen)
-    folder = out if devices.chief else Path(tempfile.gettempdir())
-    images = stack.enter_context(
-        open_pictures(
-            dataset,
-            recipe.architecture.input_spec(),
-            rows,
-            folder=folder,
-            progress=lambda done, total: watch.stage(f"reading {done} of {total} images"),
-        )
-    )
-    marks = None if dataset.marks is None else dataset.marks[rows]
-    return Examples(images, np.asarray(dataset.labels, np.int64)[rows], np.asarray(dataset.groups)[rows], rows, marks)
