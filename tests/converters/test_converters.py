@@ -19,7 +19,7 @@ from converters import CONVERTERS
 from converters.artifact import build, check_files, file_sha256, is_current, read_artifact
 from converters.golden import images_sha256
 from converters.keras_export import Export
-from converters.parity import Reference
+from converters.parity import Reference, precision_of
 from converters.scheme import Scheme
 from device_agent.contract.errors import BadInput, NotWritable, ParityFailed
 from device_agent.runtimes import logits, open_runtime
@@ -83,7 +83,7 @@ def test_artifact_passes_its_gate(
     assert capfd.readouterr() == ("", "")
     record = read_artifact(folder)
     assert record is not None
-    assert f"{record.runtime}-{record.precision}" == record.name == name
+    assert (record.runtime, record.precision) == precision_of(name) and record.name == name
     assert record.parity.passed
     assert record.parity.spread > 0.5
     check_files(folder, record)
