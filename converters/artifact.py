@@ -109,24 +109,28 @@ def _convert(
 
 
 def _check_gain(name: str, export: Export, files: list[Path], reference: Reference) -> None:
-    """Refuse a file that is neither smaller than the float32 weights nor faster than the runtime's float32 file.
+    """Refuse a file that is neither smaller nor faster than the float file of its runtime.
 
     Raises:
         ParityFailed: it is neither.
     """
     runtime, precision = precision_of(name)
-    size, whole = sum(path.stat().st_size for path in files), 4 * int(export.model.count_params())
-    if precision == "fp32" or size < whole:
+    parents = [f"{runtime}-{each}" for each in ("fp32", "fp16") if f"{runtime}-{each}" in CONVERTERS.names()]
+    size = _size(files)
+    if precision == "fp32" or name in parents[:1] or size < 4 * int(export.model.count_params()):
         return
-    if f"{runtime}-fp32" in CONVERTERS.names():
-        parent = export.scratch / f"{name}.parent"
-        parent.mkdir(exist_ok=True)
-        with held_back():
-            plain = CONVERTERS.load(f"{runtime}-fp32")(export, parent)
-        times = race(runtime, files[0], plain[0], export.spec, reference.images[0])
-        if times.ratio < 1:
-            return
-    raise ParityFailed(f"{name}: no smaller than the float32 weights ({size} and {whole} bytes) and no faster")
+    folder = export.scratch / f"{name}.parent"
+    folder.mkdir(exist_ok=True)
+    with held_back():
+        plain = CONVERTERS.load(parents[0])(export, folder)
+    if size >= _size(plain) and race(runtime, files[0], plain[0], export.spec, reference.images[0]).ratio >= 1:
+        raise ParityFailed(
+            f"{name}: neither smaller ({size} bytes) nor faster than {parents[0]} ({_size(plain)} bytes)"
+        )
+
+
+def _size(files: list[Path]) -> int:
+    return sum(path.stat().st_size for path in files)
 
 
 def read_artifact(folder: Path) -> ArtifactRecord | None:
