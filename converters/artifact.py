@@ -99,7 +99,7 @@ def _convert(
     name: str, export: Export, folder: Path, reference: Reference, scheme: Scheme
 ) -> tuple[list[Path], SchemeReport | None]:
     """The files, and how int8 was chosen where there is a choice."""
-    runtime, precision = precision_of(name)
+    runtime, _ = precision_of(name)
     with held_back(), naming_operators(name):
         if name.endswith("-int8") and runtime in SHARING:
             return convert(name, runtime, export, folder, reference.images, scheme)
