@@ -14,13 +14,14 @@ from converters.calibration import tensors
 from converters.tensorrt import measure_ranges, scales, write_recipe
 from converters.triton import Port, config_text, read_ports, write_model
 from device_agent.contract.codec import read_document_file
-from device_agent.contract.errors import BadInput
-from device_agent.contract.files import replacing, write_whole
+from device_agent.contract.errors import BadInput, NotFound
+from device_agent.contract.files import replacing, sweep, write_whole
 from device_agent.contract.manifest import InputSpec
 from device_agent.runtimes.shape import Shape, read_shape
 from toolkit.artifacts import Artifact, open_artifact
 from toolkit.conversion import draw_rows
 from toolkit.data.images import load
+from toolkit.paths import reading
 from toolkit.runs import Run
 
 SCHEMA = "1.0"
@@ -76,8 +77,8 @@ def export_tensorrt(run: Run, folder: Path, *, progress: Progress | None = None)
         NotWritable: the disk is full, read-only or forbids it.
     """
     folder = folder.resolve()
-    _refuse_foreign(folder, "tensorrt")
-    artifact, spec = open_artifact(run, "onnx-fp32"), run.record.input
+    _prepare(folder, "tensorrt")
+    artifact, spec = _open(run, "onnx-fp32"), run.record.input
     ports, shape = _ends(run, artifact)
     images = load(run.dataset(), spec, draw_rows(run).calibration)
     if progress is not None:
@@ -125,8 +126,8 @@ def export_triton(run: Run, repository: Path, artifact_name: str | None = None, 
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise BadInput(f"model name {name!r}: letters, digits, '.', '_' and '-' only; give another with --name")
     folder = repository.resolve() / name
-    _refuse_foreign(folder, "triton")
-    artifact = open_artifact(run, artifact_name or ("onnx-int8" if "onnx-int8" in run.artifacts() else "onnx-fp32"))
+    _prepare(folder, "triton")
+    artifact = _open(run, artifact_name or ("onnx-int8" if "onnx-int8" in run.artifacts() else "onnx-fp32"))
     labels, spec = [label.name for label in run.labels], run.record.input
     ports, shape = _ends(run, artifact)
     if shape.classes != len(labels):
@@ -156,6 +157,12 @@ def export_triton(run: Run, repository: Path, artifact_name: str | None = None, 
     return Exported(folder=str(folder), record=record)
 
 
+def _open(run: Run, name: str) -> Artifact:
+    if name not in run.artifacts():
+        raise NotFound(f"{run.dir}: {name} is not there; convert with: lineside convert {run.dir} --only {name}")
+    return open_artifact(run, name)
+
+
 def _ends(run: Run, artifact: Artifact) -> tuple[tuple[Port, Port], Shape]:
     """Input and output of the artifact, and that they are one image of the run in and one row of logits out."""
     path = artifact.files[0]
@@ -173,20 +180,21 @@ def _write_record(folder: Path, record: ExportRecord) -> None:
     write_whole(folder / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
-def _refuse_foreign(folder: Path, kind: str) -> None:
-    """Refuse a folder that holds more than what an earlier export of this kind wrote there, unchanged since.
-
-    An engine that was built in it, or a config.pbtxt that somebody tuned, would be lost.
+def _prepare(folder: Path, kind: str) -> None:
+    """Clear what a killed export left beside `folder`, and refuse the folder if it holds more than what an export of
+    this kind wrote there, unchanged since: an engine that was built in it, or a config.pbtxt that somebody tuned.
     """
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder}: is a file; name a folder")
-    record = read_document_file(folder / RECORD, ExportRecord, reads=SCHEMA)
-    ours = record.files if record is not None and record.kind == kind else {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_dir() or (name == RECORD and ours):
-            continue
-        if name not in ours:
-            raise BadInput(f"{folder}: holds {name}, which no export wrote; name a new folder or move it away")
-        if file_sha256(path) != ours[name]:
-            raise BadInput(f"{path}: was changed since it was exported; name a new folder or move it away")
+    with reading(folder):
+        if folder.exists() and not folder.is_dir():
+            raise BadInput(f"{folder}: is a file; name a folder")
+        sweep(folder.parent, folder.name)
+        record = read_document_file(folder / RECORD, ExportRecord, reads=SCHEMA)
+        ours = record.files if record is not None and record.kind == kind else {}
+        for path in folder.rglob("*"):
+            name = path.relative_to(folder).as_posix()
+            if path.is_dir() or (name == RECORD and ours):
+                continue
+            if name not in ours:
+                raise BadInput(f"{folder}: holds {name}, which no export wrote; name a new folder or move it away")
+            if file_sha256(path) != ours[name]:
+                raise BadInput(f"{path}: was changed since it was exported; name a new folder or move it away")

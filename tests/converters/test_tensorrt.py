@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converters.onnx import OPSET
 from converters.tensorrt import RECIPES, cache_text, measure_ranges, scales, write_recipe
 from device_agent.contract.errors import BadInput
 
@@ -107,6 +108,10 @@ def test_a_tensor_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     bad[0, 0, 0, 0] = np.nan
     with pytest.raises(BadInput, match="tensor image is not finite"):
         measure_ranges(write_model(tmp_path / "m.onnx"), [images()[1], bad])
+
+
+def test_the_readme_names_the_operator_set_that_is_written() -> None:
+    assert f"operator set {OPSET}" in (RECIPES / "README.txt").read_text()
 
 
 @needs_bash

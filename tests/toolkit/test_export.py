@@ -91,6 +91,19 @@ def test_the_same_folder_is_written_again_and_no_other_is(tiny_run: Run, tmp_pat
         export_tensorrt(tiny_run, tuned)
 
 
+def test_what_a_killed_export_left_is_no_model_of_the_repository(tiny_run: Run, tmp_path: Path) -> None:
+    left, other = tmp_path / ".tiny.0123abcd.part", tmp_path / ".other.0123abcd.part"
+    left.mkdir()
+    other.mkdir()
+    export_triton(tiny_run, tmp_path)
+    assert not left.exists() and other.exists()
+
+
+def test_a_name_that_the_system_refuses_is_one_line(tiny_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="file name too long"):
+        export_tensorrt(tiny_run, tmp_path / ("a" * 300))
+
+
 def test_a_failure_leaves_what_was_there(tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "out" / "jetson"
     export_tensorrt(tiny_run, folder)
@@ -109,7 +122,7 @@ def test_a_failure_leaves_what_was_there(tiny_run: Run, tmp_path: Path, monkeypa
 
 
 def test_only_what_passed_its_gate_is_exported(tiny_run: Run, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="openvino-fp16 is not there"):
+    with pytest.raises(NotFound, match=r"openvino-fp16 is not there; .* --only openvino-fp16"):
         export_triton(tiny_run, tmp_path, "openvino-fp16")
     for name in ("../up", "", "a b", ".hidden"):
         with pytest.raises(BadInput, match="--name"):
