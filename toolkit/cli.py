@@ -25,6 +25,7 @@ COMMANDS = {
     "profiles": "toolkit.commands.profiles:profiles",
     "ablation": "toolkit.commands.ablation:ablation",
     "report": "toolkit.commands.report:report",
+    "export": "toolkit.commands.export:export",
     "pack": "toolkit.commands.pack:pack",
     "inspect": "toolkit.commands.inspect:inspect",
 }
