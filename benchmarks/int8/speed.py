@@ -38,7 +38,7 @@ def main(write: bool) -> None:
         f"Machine: {instruction_set()}, shared with other work. One thread; ms: the fastest fifth of 320 runs.",
         "Drawn weights, seed 0. Stock: TensorFlow's converter on the network as it is, with hard_silu.",
         "",
-        "| network | size | activation | stock fp32 ms | stock int8 ms | lineside int8 ms | faster than stock fp32 | aim |",
+        "| network | size | activation | stock fp32 | stock int8 | lineside int8 | faster than stock fp32 | aim |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for family in ("mobilenet-v3-small", "mobilenet-v3-large"):
