@@ -11,11 +11,11 @@ import msgspec
 
 from converters import CONVERTERS, RECIPE
 from converters.console import held_back
+from converters.gain import check_gain
 from converters.golden import golden_answers, images_sha256
 from converters.keras_export import Export
 from converters.missing_operator import naming_operators
 from converters.parity import ParityReport, Precision, Reference, measure, precision_of
-from converters.race import race
 from converters.scheme import SHARING, Scheme, SchemeReport, convert
 from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
@@ -76,7 +76,7 @@ def build(
             report = measure(runtime, precision, files[0], export.spec, reference)
         if not report.passed:
             raise ParityFailed(f"{name}: {'; '.join(report.failures)} ({report.images} images)")
-        _check_gain(name, export, files, reference)
+        check_gain(name, export, files, reference.images[0])
         record = ArtifactRecord(
             name=name,
             runtime=runtime,
@@ -106,31 +106,6 @@ def _convert(
         if name.endswith("-int8") and runtime in SHARING:
             return convert(name, runtime, export, folder, reference.images, scheme)
         return CONVERTERS.load(name)(export, folder), None
-
-
-def _check_gain(name: str, export: Export, files: list[Path], reference: Reference) -> None:
-    """Refuse a file that is neither smaller nor faster than the float file of its runtime.
-
-    Raises:
-        ParityFailed: it is neither.
-    """
-    runtime, precision = precision_of(name)
-    parents = [f"{runtime}-{each}" for each in ("fp32", "fp16") if f"{runtime}-{each}" in CONVERTERS.names()]
-    size = _size(files)
-    if precision == "fp32" or name in parents[:1] or size < 4 * int(export.model.count_params()):
-        return
-    folder = export.scratch / f"{name}.parent"
-    folder.mkdir(exist_ok=True)
-    with held_back():
-        plain = CONVERTERS.load(parents[0])(export, folder)
-    if size >= _size(plain) and race(runtime, files[0], plain[0], export.spec, reference.images[0]).ratio >= 1:
-        raise ParityFailed(
-            f"{name}: neither smaller ({size} bytes) nor faster than {parents[0]} ({_size(plain)} bytes)"
-        )
-
-
-def _size(files: list[Path]) -> int:
-    return sum(path.stat().st_size for path in files)
 
 
 def read_artifact(folder: Path) -> ArtifactRecord | None:
