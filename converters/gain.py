@@ -16,8 +16,8 @@ from device_agent.contract.errors import ParityFailed
 
 
 def check_gain(name: str, export: Export, files: list[Path], image: NDArray[np.uint8]) -> None:
-    """Refuse a file that is neither smaller nor faster than the float file of its runtime, the time taken on an image (h, w, c)
-    uint8 on this machine.
+    """Refuse a file that is neither smaller nor faster than the float file of its runtime, both timed on an image
+    (h, w, c) uint8 on this machine.
 
     Raises:
         ParityFailed: it is neither.
