@@ -25,9 +25,9 @@ from converters.artifact import (
 )
 from converters.calibration import draw
 from converters.golden import GOLDEN_IMAGES
+from converters.int8_options import DEFAULT, Int8Options
 from converters.keras_export import Export, keras_logits
 from converters.parity import EVIDENCE, ParityReport, Reference, check_spread, measure
-from converters.scheme import Scheme
 from converters.shared.graph import Unsupported
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
 from device_agent.contract.files import sweep
@@ -60,7 +60,7 @@ def convert_run(
     run: Run,
     names: Sequence[str],
     *,
-    scheme: Scheme = "auto",
+    asked: Int8Options = DEFAULT,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[Conversion]:
@@ -72,9 +72,9 @@ def convert_run(
     Args:
         run: a trained run.
         names: artifacts such as "litert-int8".
-        scheme: whether int8 runtimes share one quantization; "auto" if that holds.
+        asked: how int8 artifacts are to be made.
         force: convert also what is up to date.
-        progress: is told the name of each artifact before its conversion starts.
+        progress: is told the name of each artifact before its conversion starts, and each further step of it.
 
     Raises:
         BadInput: an unknown name.
@@ -86,16 +86,16 @@ def convert_run(
         raise BadInput(f"no artifact {unknown[0]!r}; known are {', '.join(CONVERTERS.names())}")
     sweep(run.dir / "artifacts")
     source = file_sha256(run.model_path)
-    stale = [name for name in names if force or not is_current(run.artifact_dir(name), source, scheme)]
+    stale = [name for name in names if force or not is_current(run.artifact_dir(name), source, asked)]
     made = {}
     if stale:
         with _scratch(run) as scratch:
-            model, calibration, reference = _load(run)
-            export = Export(model, run.record.input, calibration, scratch)
+            model, calibration, reference = _load(run, asked)
+            export = Export(model, run.record.input, calibration, scratch, ranges=asked.ranges)
             for name in stale:
                 if progress is not None:
                     progress(name)
-                made[name] = _convert(run, name, export, reference, source, scheme)
+                made[name] = _convert(run, name, export, reference, source, asked, progress)
     return [
         made.get(name) or Conversion(name=name, outcome="current", artifact=read_artifact(run.artifact_dir(name)))
         for name in names
@@ -121,12 +121,20 @@ def verify_run(run: Run, *, progress: Progress | None = None) -> list[Verificati
     return found
 
 
-def _convert(run: Run, name: str, export: Export, reference: Reference, source: str, scheme: Scheme) -> Conversion:
+def _convert(
+    run: Run,
+    name: str,
+    export: Export,
+    reference: Reference,
+    source: str,
+    asked: Int8Options,
+    progress: Progress | None,
+) -> Conversion:
     folder = run.artifact_dir(name)
-    if not is_current(folder, source, scheme):
+    if not is_current(folder, source, asked):
         remove(folder)
     try:
-        record = build(name, export, reference, folder, source_sha256=source, scheme=scheme)
+        record = build(name, export, reference, folder, source_sha256=source, asked=asked, progress=progress)
     except (ParityFailed, Unsupported) as error:
         return Conversion(name=name, outcome="failed", reason=str(error))
     return Conversion(name=name, outcome="converted", artifact=record)
@@ -137,7 +145,7 @@ def _verify(run: Run, name: str, reference: Reference, source: str) -> Verificat
     try:
         record = check_artifact(folder, source)
         path = folder / record.files[0]
-        report = measure(record.runtime, record.precision, path, run.record.input, reference)
+        report = measure(record.runtime, record.precision, path, run.record.input, reference, max_drop=record.max_drop)
     except LinesideError as error:
         return Verification(name=name, passed=False, reason=str(error))
     reason = f"{folder}: {'; '.join(report.failures)}" if report.failures else None
@@ -177,7 +185,7 @@ def draw_rows(run: Run) -> Drawn:
     return Drawn(calibration, judged, more)
 
 
-def _load(run: Run) -> tuple[Any, NDArray[np.uint8], Reference]:
+def _load(run: Run, asked: Int8Options = DEFAULT) -> tuple[Any, NDArray[np.uint8], Reference]:
     """The Keras model, the calibration images, and what the artifacts are held against.
 
     Raises:
@@ -190,7 +198,8 @@ def _load(run: Run) -> tuple[Any, NDArray[np.uint8], Reference]:
     if not np.isfinite(logits).all():
         _name_layer(run, model)
     check_spread(logits, dataset.names)
-    reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES))
+    defects = [number for number, label in enumerate(run.labels) if label.role == "defect"]
+    reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES), dataset.names, defects)
     return model, load(dataset, spec, drawn.calibration), reference
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from converters.int8_options import Int8Options
 from converters.parity import Reference, compare
 from device_agent.contract.errors import BadInput, NotFound, NotWritable, ParityFailed
 from device_agent.contract.manifest import InputSpec, Label
@@ -159,12 +160,13 @@ def test_the_training_images_that_judge_are_first_those_that_calibration_does_no
 
 
 def test_too_few_images_are_said_to_prove_nothing(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout
-    assert shown.rstrip().endswith("not proved: 2 of 200 images, macro-F1 0.0 points below Keras")
+    shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout.splitlines()
+    assert shown[1].endswith("not proved: 2 of 200 images, macro-F1 0.0 points below Keras")
+    assert shown[2].startswith("onnx-int8: agrees on 100.0% (42.5% to 100.0%), recall of class 0 1.000, Keras 1.000")
     images, labels = tiny_run.images("val")
     keras = np.eye(3)[labels] * 5
     monkeypatch.setattr(conversion, "_load", lambda run: (None, images, Reference(images, labels, keras, images[:8])))
-    monkeypatch.setattr(conversion, "measure", lambda *given: compare(keras, keras, labels, "fp32"))
+    monkeypatch.setattr(conversion, "measure", lambda *given, **_: compare(keras, keras, labels, "fp32"))
     shown = invoke(verify, tiny_run.dir).stdout
     assert "onnx-fp32      good   agrees with Keras on 100.0% of 60 images; not proved: 60 of 200" in shown
 
@@ -202,7 +204,7 @@ def test_what_a_killed_conversion_left_is_removed(tiny_run: Run) -> None:
 def test_intermediate_files_stay_among_the_artifacts(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
 
-    def stop(run: Run) -> None:
+    def stop(run: Run, asked: Int8Options) -> None:
         found.extend((run.dir / "artifacts").glob(".scratch.*.part"))
         raise BadInput("enough")
 
