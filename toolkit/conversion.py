@@ -31,6 +31,7 @@ from converters.parity import EVIDENCE, ParityReport, Reference, check_spread, m
 from converters.shared.graph import Unsupported
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
 from device_agent.contract.files import sweep
+from toolkit.calibration_slices import calibration_slices
 from toolkit.data.images import load
 from toolkit.runs import Run
 
@@ -160,14 +161,15 @@ class Drawn(NamedTuple):
     more: NDArray[np.int64]
 
 
-def draw_rows(run: Run) -> Drawn:
+def draw_rows(run: Run, asked: Int8Options = DEFAULT) -> Drawn:
     """The images of a conversion, the same ones every time.
 
-    Calibration sees training images only. Where there are fewer than `EVIDENCE` validation images, training images
-    make up for it, those first that calibration does not see.
+    Calibration sees training images only, of every class and slice. Where there are fewer than `EVIDENCE` validation
+    images, training images make up for it, those first that calibration does not see.
 
     Raises:
-        BadInput: no training or no validation images, or training images of one class.
+        BadInput: no training or no validation images, or training images of one class; no column of the name
+            that is to make the slices.
     """
     labels, seed = np.asarray(run.dataset().labels), run.record.seed
     training, validation = run.rows("train"), run.rows("val")
@@ -178,7 +180,8 @@ def draw_rows(run: Run) -> Drawn:
             f"{run.dir}: all {len(training)} training images are of class {run.labels[seen[0]].name!r}, so int8 ranges "
             "would fit it alone; train on a split that has every class"
         )
-    calibration = training[draw(labels[training], seed=seed)]
+    slices = calibration_slices(run.dataset(), training, asked.calibrate_by)
+    calibration = training[draw(labels[training], asked.calibration, seed=seed, slices=slices)]
     judged = validation[draw(labels[validation], REFERENCE_IMAGES, seed=seed)]
     unseen = np.random.default_rng(seed).permutation(np.setdiff1d(training, calibration))
     more = np.concatenate([unseen, calibration])[: max(EVIDENCE - len(judged), 0)]
@@ -191,7 +194,7 @@ def _load(run: Run, asked: Int8Options = DEFAULT) -> tuple[Any, NDArray[np.uint8
     Raises:
         ParityFailed: Keras' own outputs do not spread.
     """
-    model, dataset, spec, drawn = run.model(), run.dataset(), run.record.input, draw_rows(run)
+    model, dataset, spec, drawn = run.model(), run.dataset(), run.record.input, draw_rows(run, asked)
     images = load(dataset, spec, np.concatenate([drawn.judged, drawn.more]))
     labels = np.asarray(dataset.labels)[drawn.judged]
     logits = keras_logits(model, spec, images)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from converters.artifact import file_sha256, is_current
 from converters.int8_options import Int8Options
 from converters.parity import Reference, compare
 from device_agent.contract.errors import BadInput, NotFound, NotWritable, ParityFailed
@@ -153,10 +154,42 @@ def test_the_training_images_that_judge_are_first_those_that_calibration_does_no
     tiny_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "EVIDENCE", 70)
-    monkeypatch.setattr(conversion, "draw", lambda labels, count=20, *, seed: np.arange(min(count, len(labels))))
-    drawn = draw_rows(tiny_run)
+    drawn = draw_rows(tiny_run, Int8Options(calibration=20))
     assert len(drawn.judged) == 60 and len(drawn.more) == 10
     assert not set(drawn.more) & set(drawn.calibration)
+
+
+def test_calibration_is_drawn_by_the_columns_that_the_manifest_has(tiny_run: Run) -> None:
+    def cameras(drawn: np.ndarray) -> dict[tuple[int, str], int]:
+        dataset = tiny_run.dataset()
+        found = [(int(dataset.labels[row]), dataset.columns["camera"][row]) for row in drawn]
+        return {each: found.count(each) for each in set(found)}
+
+    few = draw_rows(tiny_run, Int8Options(calibration=6)).calibration
+    assert cameras(few) == {(label, camera): 1 for label in range(3) for camera in ("cam-0", "cam-1")}
+    by_day = draw_rows(tiny_run, Int8Options(calibration=15, calibrate_by="time:day")).calibration
+    assert len({tiny_run.dataset().columns["time"][row][:10] for row in by_day}) == 5
+    with pytest.raises(BadInput, match="no column 'shift' in the manifest; it has class, camera, time"):
+        draw_rows(tiny_run, Int8Options(calibrate_by="shift"))
+
+
+def test_an_int8_artifact_asked_for_otherwise_is_out_of_date(tiny_run: Run) -> None:
+    source = file_sha256(tiny_run.model_path)
+    for asked in (Int8Options(ranges="mse"), Int8Options(max_drop=0.03), Int8Options(calibration=64)):
+        assert is_current(tiny_run.artifact_dir("onnx-int8"), source)
+        assert not is_current(tiny_run.artifact_dir("onnx-int8"), source, asked)
+        assert is_current(tiny_run.artifact_dir("onnx-fp32"), source, asked)
+
+
+def test_options_of_the_command_are_what_is_asked_for(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(run: Run, asked: Int8Options) -> None:
+        raise BadInput(repr(asked))
+
+    monkeypatch.setattr(conversion, "_load", stop)
+    options = ["--ranges=mse", "--max-drop=2.5", "--calibration=64", "--calibrate-by=camera", "--scheme=shared"]
+    error = invoke(convert, tiny_run.dir, "--only", "onnx-int8", *options).exception
+    asked = Int8Options(scheme="shared", ranges="mse", max_drop=0.025, calibration=64, calibrate_by="camera")
+    assert str(error) == repr(asked)
 
 
 def test_too_few_images_are_said_to_prove_nothing(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
