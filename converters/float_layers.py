@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from converters import shared
 from converters.keras_export import Export
 from converters.layer_noise import Noise, measure_noise
 from converters.mixed_graph import INPUT, true_constants
 from converters.quantization_fixes import Patient, keep_float
-from converters.tflite import correct_head, float_twin
+from converters.tflite import correct_head, float_twin, quantized
 from converters.tflite_file import read_graph
 
 IMAGES = 32
@@ -26,7 +25,8 @@ class FloatLayers:
 
     @functools.cached_property
     def _patient(self) -> Patient:
-        path, export = shared.source(self._export), self._export
+        # not the shared file: units of its tensors are free, and float kernels would not fit them
+        path, export = quantized(self._export), self._export
         graph = read_graph(path)
         floats = true_constants(graph, read_graph(float_twin(export)))
         step = max(len(export.calibration) // IMAGES, 1)

@@ -28,6 +28,7 @@ from device_agent.contract.errors import ParityFailed
 FLOAT_LAYERS = (1, 4, 16)
 """How many of the most harmful layers are kept in float, one step each."""
 _FREE = "nothing"
+_OTHER = "integers other than those of a runtime that another step served"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,14 +116,13 @@ def rungs(name: str, ranges: str, asked: Int8Options) -> list[Rung]:
         return [Rung("conversion", _FREE, Work.start)]
     found = [Rung(f"{ranges} ranges", _FREE, Work.start)]
     if asked.scheme != "native" and runtime in SHARING:
-        found += [Rung(f"{each} ranges", _FREE, _ranged(each)) for each in ESTIMATORS if each != ranges]
+        found += [Rung(f"{each} ranges", _OTHER, _ranged(each)) for each in ESTIMATORS if each != ranges]
     if asked.scheme == "auto" and name == f"{runtime}-int8":
-        found.append(Rung("native quantizer", "integers other than those of the other runtimes", _native))
-    found.append(Rung("cross-layer equalisation", "integers other than those of the other runtimes", _equalised))
+        found.append(Rung("native quantizer", _OTHER, _native))
+    found.append(Rung("cross-layer equalisation", _OTHER, _equalised))
     if name == "litert-int8" and asked.scheme != "shared":
-        found += [
-            Rung(f"{count} layers in float", "the time of these in float", _floats(count)) for count in FLOAT_LAYERS
-        ]
+        names = {count: "1 layer in float" if count == 1 else f"{count} layers in float" for count in FLOAT_LAYERS}
+        found += [Rung(names[count], "the time of these in float", _floats(count)) for count in FLOAT_LAYERS]
     return found
 
 

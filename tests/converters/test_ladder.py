@@ -95,7 +95,7 @@ def test_steps_keep_to_what_was_asked() -> None:
     def names(name: str, **asked: Any) -> list[str]:
         return [rung.name for rung in rungs(name, "percentile", Int8Options(**asked))]
 
-    assert names("litert-int8")[-3:] == ["1 layers in float", "4 layers in float", "16 layers in float"]
+    assert names("litert-int8")[-3:] == ["1 layer in float", "4 layers in float", "16 layers in float"]
     assert names("litert-int8", scheme="shared") == [
         "percentile ranges",
         "minmax ranges",

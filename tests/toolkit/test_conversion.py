@@ -192,6 +192,22 @@ def test_options_of_the_command_are_what_is_asked_for(tiny_run: Run, monkeypatch
     assert str(error) == repr(asked)
 
 
+def test_what_was_tried_is_said_below_the_table(tiny_run: Run) -> None:
+    path = tiny_run.artifact_dir("onnx-int8") / "artifact.json"
+    figures = {"seconds": 3.0, "f1_drop": 0.04, "recall_drop": 0.1, "agreement": 0.9}
+    record = json.loads(path.read_text())
+    record["steps"] = [
+        {"name": "percentile ranges", "costs": "nothing", "failures": ["mean error 0.3"], **figures},
+        {"name": "native quantizer", "costs": "other integers", "failures": [], **figures},
+    ]
+    path.write_text(json.dumps(record))
+    shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout.splitlines()
+    assert shown[3:] == [
+        "onnx-int8: int8 by native quantizer after 1 other failed; it costs other integers",
+        "onnx-int8: percentile ranges failed: mean error 0.3",
+    ]
+
+
 def test_too_few_images_are_said_to_prove_nothing(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout.splitlines()
     assert shown[1].endswith("not proved: 2 of 200 images, macro-F1 0.0 points below Keras")
