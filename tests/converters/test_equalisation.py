@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 SIZE = 16
 
 
-def _network(ceiling: float | None, *, twice: bool = False) -> Any:
+def network(ceiling: float | None, *, twice: bool = False) -> Any:
     """Convolution, depthwise convolution, convolution with normalisations and rectifiers; then logits. The first
     kernel's channels have ranges up to 1000 times apart. With `twice`, somebody else reads the first rectifier."""
     import keras
@@ -59,7 +59,7 @@ def _ranges(model: Any) -> np.ndarray:
 
 
 def test_the_function_stays_and_the_ranges_meet(images: np.ndarray) -> None:
-    model = _network(None)
+    model = network(None)
     assert [(pair.maker, pair.reader) for pair in find_pairs(model)] == [
         ("first", "depthwise"),
         ("depthwise", "project"),
@@ -79,11 +79,11 @@ def test_the_function_stays_and_the_ranges_meet(images: np.ndarray) -> None:
 def test_behind_a_ceiling_only_channels_with_room_are_moved(images: np.ndarray) -> None:
     import keras
 
-    model = _network(6.0)
+    model = network(6.0)
     looking = keras.Model(model.input, model.get_layer("first_relu").output)
     full = _top(looking, images) > 6 * ROOM
     assert full.any() and not full.all(), "the network has channels of both kinds"
-    model = _network(6.0)
+    model = network(6.0)
     made, before = equalise(model, lambda: iter(images)), _logits(model, images)
     np.testing.assert_allclose(_logits(made, images), before, rtol=1e-4, atol=1e-4 * before.std())
     moved = ~np.isclose(made.get_layer("first_bn").get_weights()[1], model.get_layer("first_bn").get_weights()[1])
@@ -97,7 +97,7 @@ def _top(model: Any, images: np.ndarray) -> np.ndarray:
 
 
 def test_what_two_layers_read_is_left_alone() -> None:
-    assert [(pair.maker, pair.reader) for pair in find_pairs(_network(None, twice=True))] == [("depthwise", "project")]
+    assert [(pair.maker, pair.reader) for pair in find_pairs(network(None, twice=True))] == [("depthwise", "project")]
 
 
 def test_a_network_without_pairs_is_the_same_object(images: np.ndarray) -> None:
