@@ -164,13 +164,18 @@ def climb(
         report = measure(work.runtime, work.precision, files[0], export.spec, reference, max_drop=_limit(work))
         first = first or report
         if steps and scheme is not None:
-            scheme = msgspec.structs.replace(scheme, asked=asked.scheme, reason=f"by {rung.name}")
+            scheme = msgspec.structs.replace(scheme, asked=asked.scheme, reason=f"after {others(len(steps))} failed")
         steps.append(_step(_title(rung, scheme, first=not steps), rung.costs, seconds, report))
         if report.passed:
             return Made(files, scheme, report, steps)
     assert first is not None, "the first rung makes files or raises"
-    others = f"; neither by {', '.join(step.name for step in steps[1:])}" if len(steps) > 1 else ""
-    raise ParityFailed(f"{name}: {'; '.join(first.failures)} ({first.images} images){others}")
+    rest = f"; neither by {', '.join(step.name for step in steps[1:])}" if len(steps) > 1 else ""
+    raise ParityFailed(f"{name}: {'; '.join(first.failures)} ({first.images} images){rest}")
+
+
+def others(count: int) -> str:
+    """How many other steps, in words."""
+    return "1 other" if count == 1 else f"{count} others"
 
 
 def _limit(work: Work) -> float | None:

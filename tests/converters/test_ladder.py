@@ -68,7 +68,7 @@ def test_the_first_that_passes_is_kept_and_those_before_are_told(attempt: Callab
     made, done = attempt({"three", "four"}, nothing={"two"})
     assert done == ["one", "onnx-int8, two", "two", "onnx-int8, three", "three"]
     assert made.files == [Path("three")] and made.parity.passed
-    assert (made.scheme.asked, made.scheme.reason) == ("auto", "by three")
+    assert (made.scheme.asked, made.scheme.reason) == ("auto", "after 1 other failed")
     failed, kept = made.steps
     assert (failed.name, kept.name, kept.costs) == ("one", "three", "cost of three")
     assert failed.failures[0].startswith("mean error") and failed.f1_drop > 0.5 > failed.agreement

@@ -203,7 +203,7 @@ def test_what_was_tried_is_said_below_the_table(tiny_run: Run) -> None:
     path.write_text(json.dumps(record))
     shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout.splitlines()
     assert shown[3:] == [
-        "onnx-int8: int8 by native quantizer after 1 other failed; it costs other integers",
+        "onnx-int8: int8 by native quantizer after 1 other failed; cost: other integers",
         "onnx-int8: percentile ranges failed: mean error 0.3",
     ]
 

@@ -195,7 +195,9 @@ def _said(artifact: ArtifactRecord) -> list[str]:
         lines.append(f"{artifact.scheme.chosen}, {artifact.scheme.reason}")
     failed = artifact.steps[:-1]
     if failed:
-        others = "1 other" if len(failed) == 1 else f"{len(failed)} others"
-        lines.append(f"int8 by {artifact.steps[-1].name} after {others} failed; it costs {artifact.steps[-1].costs}")
+        from converters.ladder import others
+
+        last = artifact.steps[-1]
+        lines.append(f"int8 by {last.name} after {others(len(failed))} failed; cost: {last.costs}")
         lines += [f"{step.name} failed: {'; '.join(step.failures)}" for step in failed]
     return lines
