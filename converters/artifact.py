@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from pathlib import Path
 
 import msgspec
 
-from converters import CONVERTERS, RECIPE
-from converters.console import held_back
+from converters import CONVERTERS, RECIPE, Progress
 from converters.gain import check_gain
 from converters.golden import golden_answers, images_sha256
+from converters.int8_options import DEFAULT, Int8Options
 from converters.keras_export import Export
-from converters.missing_operator import naming_operators
-from converters.parity import ParityReport, Precision, Reference, measure, precision_of
-from converters.scheme import SHARING, Scheme, SchemeReport, convert
+from converters.ladder import Step, climb
+from converters.parity import ParityReport, Precision, Reference, precision_of
+from converters.scheme import SchemeReport
 from device_agent.contract.codec import read_document_file
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, ParityFailed
 from device_agent.contract.files import replacing, write_whole
@@ -30,8 +29,9 @@ class ArtifactRecord(msgspec.Struct, frozen=True, kw_only=True):
     """artifact.json. `files` lie beside it, the first is the one that the runtime opens; `sha256` are theirs.
 
     `source_sha256` is the digest of the Keras model's file and `recipe` the converters' version: when either is
-    another, the artifact is out of date. `seconds` is what the conversion took, the gate not counted. `golden` are
-    the answers that the files gave here for the images of that digest.
+    another, or an int8 one was `asked` for otherwise, the artifact is out of date. `steps` were tried for int8, and the
+    last made the files; `seconds` is what they took, the gate not counted. `golden` are the answers that the files gave
+    here for the images of that digest.
     """
 
     schema: str = SCHEMA
@@ -49,12 +49,28 @@ class ArtifactRecord(msgspec.Struct, frozen=True, kw_only=True):
     golden: Golden | None = None
     golden_images_sha256: str = ""
     scheme: SchemeReport | None = None
+    asked: Int8Options = DEFAULT
+    steps: list[Step] = []
+
+    @property
+    def max_drop(self) -> float | None:
+        """Macro-F1, 0 to 1, that was allowed to be lost; None for what the gate allows."""
+        return self.asked.max_drop if self.precision == "int8" else None
 
 
 def build(
-    name: str, export: Export, reference: Reference, folder: Path, *, source_sha256: str, scheme: Scheme = "auto"
+    name: str,
+    export: Export,
+    reference: Reference,
+    folder: Path,
+    *,
+    source_sha256: str,
+    asked: Int8Options = DEFAULT,
+    progress: Progress | None = None,
 ) -> ArtifactRecord:
     """Convert, pass the gate, and only then put the artifact into `folder`, wholly; what was there is replaced.
+
+    An int8 artifact that fails its gate is made otherwise, step by step; `progress` is told the steps after the first.
 
     Raises:
         BadInput: no such converter.
@@ -65,17 +81,8 @@ def build(
     runtime, precision = precision_of(name)
     with replacing(folder) as temporary:
         temporary.mkdir()
-        start = time.monotonic()
-        files, chosen = _convert(name, export, temporary, reference, scheme)
-        seconds = time.monotonic() - start
-        report = measure(runtime, precision, files[0], export.spec, reference)
-        if not report.passed and chosen is not None and scheme == "auto" and chosen.chosen == "shared":
-            reason = f"shared failed its gate: {'; '.join(report.failures)}"
-            files, _ = _convert(name, export, temporary, reference, "native")
-            chosen = msgspec.structs.replace(chosen, chosen="native", reason=reason)
-            report = measure(runtime, precision, files[0], export.spec, reference)
-        if not report.passed:
-            raise ParityFailed(f"{name}: {'; '.join(report.failures)} ({report.images} images)")
+        made = climb(name, export, reference, temporary, asked, progress=progress)
+        files = made.files
         check_gain(name, export, files, reference.images[0])
         record = ArtifactRecord(
             name=name,
@@ -87,25 +94,16 @@ def build(
             source_sha256=source_sha256,
             recipe=RECIPE,
             calibration_images=len(export.calibration) if precision == "int8" else 0,
-            seconds=round(seconds, 2),
-            parity=report,
+            seconds=round(sum(step.seconds for step in made.steps), 2),
+            parity=made.parity,
             golden=golden_answers(runtime, precision, files[0], export.spec, reference.golden),
             golden_images_sha256=images_sha256(reference.golden),
-            scheme=chosen,
+            scheme=made.scheme,
+            asked=asked,
+            steps=made.steps if precision == "int8" else [],
         )
         write_whole(temporary / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return record
-
-
-def _convert(
-    name: str, export: Export, folder: Path, reference: Reference, scheme: Scheme
-) -> tuple[list[Path], SchemeReport | None]:
-    """The files, and how int8 was chosen where there is a choice."""
-    runtime, _ = precision_of(name)
-    with held_back(), naming_operators(name):
-        if name.endswith("-int8") and runtime in SHARING:
-            return convert(name, runtime, export, folder, reference.images, scheme)
-        return CONVERTERS.load(name)(export, folder), None
 
 
 def read_artifact(folder: Path) -> ArtifactRecord | None:
@@ -137,12 +135,12 @@ def check_artifact(folder: Path, source_sha256: str) -> ArtifactRecord:
     return record
 
 
-def is_current(folder: Path, source_sha256: str, scheme: Scheme = "auto") -> bool:
+def is_current(folder: Path, source_sha256: str, asked: Int8Options = DEFAULT) -> bool:
     """Whether the artifact in `folder` was made from that model by these converters as now asked for, and is
     undamaged."""
     try:
         record = check_artifact(folder, source_sha256)
-        return record.recipe == RECIPE and (record.scheme is None or record.scheme.asked == scheme)
+        return record.recipe == RECIPE and (record.precision != "int8" or record.asked == asked)
     except LinesideError:
         return False
 

@@ -14,14 +14,18 @@ from device_agent.preprocess import table
 COUNT = 256
 
 
-def draw(labels: NDArray[np.integer], count: int = COUNT, *, seed: int = 0) -> NDArray[np.int64]:
-    """Row numbers of `count` images, or of all when there are fewer: the classes in turn until each is used up.
+def draw(
+    labels: NDArray[np.integer], count: int = COUNT, *, seed: int = 0, slices: NDArray[np.str_] | None = None
+) -> NDArray[np.int64]:
+    """Row numbers of `count` images, or of all when there are fewer: the classes in turn until each is used up, and
+    within a class the slices (n,) in turn.
 
-    A class of which the line sees one in a hundred has to be in it: its activations set the ranges.
+    A class of which the line sees one in a hundred has to be in it, and so has a camera: they set the ranges.
 
-    >>> draw(np.array([0, 0, 0, 0, 0, 0, 1]), 4).size
-    4
     >>> 6 in draw(np.array([0, 0, 0, 0, 0, 0, 1]), 4)
+    True
+    >>> night = np.array(["day"] * 5 + ["night", "day"])
+    >>> 5 in draw(np.array([0, 0, 0, 0, 0, 0, 1]), 3, slices=night)
     True
 
     Raises:
@@ -29,13 +33,20 @@ def draw(labels: NDArray[np.integer], count: int = COUNT, *, seed: int = 0) -> N
     """
     if len(labels) == 0:
         raise BadInput("calibration: no training images to calibrate with")
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    turn = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
+    order = np.random.default_rng(seed).permutation(len(labels))
+    if slices is not None:
+        places = np.unique(slices, return_inverse=True)[1].reshape(-1)
+        order = _in_turn(order, labels * (int(places.max()) + 1) + places)
+    return np.sort(_in_turn(order, labels)[:count])
+
+
+def _in_turn(order: NDArray[np.int64], groups: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The rows of `order` (n,) with the first of each group, then the second of each, and so on; else as they were."""
+    turn = np.empty(len(order), np.int64)
+    for group in np.unique(groups):
+        members = order[groups[order] == group]
         turn[members] = np.arange(len(members))
-    order = shuffled[np.argsort(turn[shuffled], kind="stable")]
-    return np.sort(order[:count])
+    return np.asarray(order[np.argsort(turn[order], kind="stable")])
 
 
 def tensors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.calibration import tensors
+from converters.equalisation import equalise
 from converters.identity import without_hard_activations
 from device_agent.contract.manifest import InputSpec
 from device_agent.contract.optional import require
@@ -60,6 +62,22 @@ class Export:
             if model is self.model
             else Export(model, self.spec, self.calibration, self.scratch, ranges=self.ranges)
         )
+
+    def with_ranges(self, ranges: str) -> Export:
+        """The same network, and what was made of it, with another estimator of ranges."""
+        other = copy.copy(self)
+        other.ranges = ranges
+        return other
+
+    @functools.cached_property
+    def equalised(self) -> Export:
+        """The same network with its kernels balanced across layers: itself, where nothing can be balanced."""
+        model = equalise(self.model, lambda: tensors(self.calibration, self.spec))
+        if model is self.model:
+            return self
+        scratch = self.scratch / "equalised"
+        scratch.mkdir(exist_ok=True)
+        return Export(model, self.spec, self.calibration, scratch, ranges=self.ranges)
 
     @functools.cached_property
     def calibration_logits(self) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.macro_f1 import count, macro_f1
+from converters.rare_recall import NORMAL, RareRecall, rare_recall, share_interval
 from device_agent.contract.errors import BadInput, ParityFailed
 from device_agent.contract.manifest import InputSpec
 from device_agent.runtimes import Runtime, logits, open_runtime
@@ -26,13 +27,16 @@ class Reference(msgspec.Struct, frozen=True):
     """What an artifact is held against: images (n, h, w, c) uint8 and Keras' logits for them (n, classes).
 
     `labels` (m,) are the true classes of the first m, those that no training saw: macro-F1 is judged on them, logits on
-    all. `golden` (k, h, w, c) uint8 are the images whose answers are kept with the artifact.
+    all. `golden` (k, h, w, c) uint8 are the images whose answers are kept with the artifact. `names` are those of the
+    classes, `defects` the numbers of those that are defects: the recall of the rarest of them is judged too.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.integer]
     logits: NDArray[np.float32]
     golden: NDArray[np.uint8]
+    names: Sequence[str] = ()
+    defects: Sequence[int] = ()
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +64,8 @@ GATES: dict[Precision, Gate] = {
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     """Measured on `images` images with the runtime of that version. `spread` is the standard deviation of Keras' logits
     (each image's mean taken off); errors are shares of it. `agreement`, `macro_f1` and `keras_macro_f1` are in [0, 1],
-    the latter two over the images with a label; `f1_drop_error` is one standard error of their difference. `failures`
+    the latter two over the images with a label; `f1_drop_error` is one standard error of their difference, and
+    `agreement_interval` holds 90 %. `rarest` is the recall of the rarest defect; None in records of old. `failures`
     says what the gate objects to; none is a pass, and `proved` if there were images enough for it to mean something."""
 
     images: int
@@ -74,6 +79,13 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     f1_drop_error: float
     failures: list[str] = []
     proved: bool = False
+    agreement_interval: tuple[float, float] | None = None
+    rarest: RareRecall | None = None
+
+    @property
+    def f1_drop(self) -> float:
+        """Macro-F1 lost against Keras, 0 to 1."""
+        return self.keras_macro_f1 - self.macro_f1
 
     @property
     def passed(self) -> bool:
@@ -83,7 +95,7 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubt(self) -> str:
         """ "not proved: 18 of 200 images, macro-F1 0.4 points below Keras" where there were too few, else empty."""
-        drop = 100 * (self.keras_macro_f1 - self.macro_f1)
+        drop = 100 * self.f1_drop
         side = "below" if drop >= 0 else "above"
         few = f"not proved: {self.images} of {EVIDENCE} images, macro-F1 {abs(drop):.1f} points {side} Keras"
         return "" if self.proved else few
@@ -113,9 +125,19 @@ def check_spread(reference: Logits, names: Sequence[str] | None = None) -> float
 
 
 def compare(
-    got: Logits, reference: Logits, labels: NDArray[np.integer], precision: Precision, *, runtime_version: str = ""
+    got: Logits,
+    reference: Logits,
+    labels: NDArray[np.integer],
+    precision: Precision,
+    *,
+    runtime_version: str = "",
+    names: Sequence[str] = (),
+    defects: Sequence[int] = (),
+    max_drop: float | None = None,
 ) -> ParityReport:
     """What the gate of `precision` says to logits (n, classes) against Keras' (n, classes); labels (m,) of the first m.
+
+    `names` and `defects` are as in `Reference`; `max_drop` is macro-F1, 0 to 1, that may be lost instead of the gate's.
 
     >>> keras = np.array([[2.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
     >>> compare(keras + 0.5, keras, np.array([0, 1, 0, 1]), "fp32").passed
@@ -127,9 +149,12 @@ def compare(
         ParityFailed: Keras' own logits do not spread.
     """
     spread, gate = check_spread(reference), GATES[precision]
+    if max_drop is not None:
+        gate = msgspec.structs.replace(gate, f1_drop=max_drop)
     error = np.abs(_centre(got) - _centre(reference)) / spread
     same = got.argmax(axis=1) == reference.argmax(axis=1)
-    answers, keras = (count(labels, each[: len(labels)].argmax(axis=1), each.shape[1]) for each in (got, reference))
+    said, true = (each[: len(labels)].argmax(axis=1) for each in (got, reference))
+    answers, keras = (count(labels, each, reference.shape[1]) for each in (said, true))
     report = ParityReport(
         images=len(got),
         runtime_version=runtime_version,
@@ -141,6 +166,8 @@ def compare(
         macro_f1=float(macro_f1(answers.sum(axis=1))),
         f1_drop_error=_drop_error(answers, keras),
         proved=len(got) >= EVIDENCE,
+        agreement_interval=share_interval(float(same.mean()), len(same)),
+        rarest=rare_recall(labels, said, true, names, defects),
     )
     top = np.sort(reference, axis=1)
     ties = (top[:, -1] - top[:, -2]) / spread < gate.tie
@@ -148,9 +175,16 @@ def compare(
 
 
 def measure(
-    runtime: str, precision: Precision, path: Path, spec: InputSpec, reference: Reference, *, threads: int = 2
+    runtime: str,
+    precision: Precision,
+    path: Path,
+    spec: InputSpec,
+    reference: Reference,
+    *,
+    threads: int = 2,
+    max_drop: float | None = None,
 ) -> ParityReport:
-    """The gate's report on a model file, run image by image as the device would.
+    """The gate's report on a model file, run image by image as the device would; `max_drop` as for `compare`.
 
     Raises:
         ParityFailed: Keras' own logits do not spread, or the model has another number of classes.
@@ -161,7 +195,16 @@ def measure(
     if model.classes != reference.logits.shape[1]:
         raise ParityFailed(f"{path}: gives {model.classes} logits, Keras {reference.logits.shape[1]}")
     got = _run(model, reference.images)
-    return compare(got, reference.logits, reference.labels, precision, runtime_version=model.version)
+    return compare(
+        got,
+        reference.logits,
+        reference.labels,
+        precision,
+        runtime_version=model.version,
+        names=reference.names,
+        defects=reference.defects,
+        max_drop=max_drop,
+    )
 
 
 def answers(runtime: str, path: Path, spec: InputSpec, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -208,11 +251,12 @@ def _object(report: ParityReport, gate: Gate, disagreement: float) -> list[str]:
         found.append(f"largest error {report.max_error:.3f} of the spread, allowed {gate.max_error:g}")
     # one standard error of a share: with few images a single flip is not yet a broken artifact
     slack = np.sqrt(gate.disagreement * (1 - gate.disagreement) / max(report.images, EVIDENCE))
-    if disagreement > gate.disagreement + 1.645 * slack:
+    if disagreement > gate.disagreement + NORMAL * slack:
         found.append(f"another class than Keras on {disagreement:.1%} of the images, allowed {gate.disagreement:.1%}")
-    drop = report.keras_macro_f1 - report.macro_f1
-    if drop - 1.645 * report.f1_drop_error > gate.f1_drop:
-        found.append(f"macro-F1 {drop * 100:.1f} points below Keras, allowed {gate.f1_drop * 100:g}")
+    if report.f1_drop - NORMAL * report.f1_drop_error > gate.f1_drop:
+        found.append(f"macro-F1 {report.f1_drop * 100:.1f} points below Keras, allowed {gate.f1_drop * 100:g}")
+    if report.rarest is not None and report.rarest.failure:
+        found.append(report.rarest.failure)
     return found
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from converters import CONVERTERS, shared
 from converters.instruction_set import instruction_set
+from converters.int8_options import Scheme
 from converters.keras_export import Export
 from converters.parity import answers
 from converters.race import Times, race
 from converters.shared.graph import Unsupported
 from converters.tflite_file import read_graph
 
-Scheme = Literal["auto", "shared", "native"]
 SHARING = ("litert", "onnx", "openvino")
 LSB = {"litert": 0, "onnx": 0, "openvino": 2}
 """Largest difference from LiteRT's logits, in steps of their scale, with which the scheme still holds."""

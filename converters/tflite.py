@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def write_fp32(export: Export, folder: Path) -> list[Path]:
 def write_int8(export: Export, folder: Path) -> list[Path]:
     """model.tflite, int8 throughout: input, output, activations a tensor, weights a channel."""
     path = folder / "model.tflite"
-    write_quantized(export.integer, path)
+    path.write_bytes(quantized(export).read_bytes())
     correct_head(export, path)
     return [path]
 
@@ -42,6 +43,24 @@ def write_uint8(export: Export, folder: Path) -> list[Path]:
         write_int8(export, folder)
     edit(path, _put_uint8_ends)
     return [path]
+
+
+def quantized(export: Export) -> Path:
+    """The int8 file as TensorFlow's converter gives it, among the intermediate files, written by the first who asks."""
+    return _written(export.scratch / "quantized.tflite", lambda path: write_quantized(export.integer, path))
+
+
+def float_twin(export: Export) -> Path:
+    """The float file of the network that is quantized, written by the first who asks."""
+    return _written(export.scratch / "quantized_float.tflite", lambda path: write_float(export.integer, path))
+
+
+def _written(path: Path, write: Callable[[Path], None]) -> Path:
+    if not path.exists():
+        unfinished = path.with_suffix(".part")
+        write(unfinished)
+        unfinished.rename(path)
+    return path
 
 
 def write_float(export: Export, path: Path) -> None:

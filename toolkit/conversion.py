@@ -25,12 +25,13 @@ from converters.artifact import (
 )
 from converters.calibration import draw
 from converters.golden import GOLDEN_IMAGES
+from converters.int8_options import DEFAULT, Int8Options
 from converters.keras_export import Export, keras_logits
 from converters.parity import EVIDENCE, ParityReport, Reference, check_spread, measure
-from converters.scheme import Scheme
 from converters.shared.graph import Unsupported
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
 from device_agent.contract.files import sweep
+from toolkit.calibration_slices import calibration_slices
 from toolkit.data.images import load
 from toolkit.runs import Run
 
@@ -60,7 +61,7 @@ def convert_run(
     run: Run,
     names: Sequence[str],
     *,
-    scheme: Scheme = "auto",
+    asked: Int8Options = DEFAULT,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[Conversion]:
@@ -72,9 +73,9 @@ def convert_run(
     Args:
         run: a trained run.
         names: artifacts such as "litert-int8".
-        scheme: whether int8 runtimes share one quantization; "auto" if that holds.
+        asked: how int8 artifacts are to be made.
         force: convert also what is up to date.
-        progress: is told the name of each artifact before its conversion starts.
+        progress: is told the name of each artifact before its conversion starts, and each further step of it.
 
     Raises:
         BadInput: an unknown name.
@@ -86,16 +87,16 @@ def convert_run(
         raise BadInput(f"no artifact {unknown[0]!r}; known are {', '.join(CONVERTERS.names())}")
     sweep(run.dir / "artifacts")
     source = file_sha256(run.model_path)
-    stale = [name for name in names if force or not is_current(run.artifact_dir(name), source, scheme)]
+    stale = [name for name in names if force or not is_current(run.artifact_dir(name), source, asked)]
     made = {}
     if stale:
         with _scratch(run) as scratch:
-            model, calibration, reference = _load(run)
-            export = Export(model, run.record.input, calibration, scratch)
+            model, calibration, reference = _load(run, asked)
+            export = Export(model, run.record.input, calibration, scratch, ranges=asked.ranges)
             for name in stale:
                 if progress is not None:
                     progress(name)
-                made[name] = _convert(run, name, export, reference, source, scheme)
+                made[name] = _convert(run, name, export, reference, source, asked, progress)
     return [
         made.get(name) or Conversion(name=name, outcome="current", artifact=read_artifact(run.artifact_dir(name)))
         for name in names
@@ -121,12 +122,20 @@ def verify_run(run: Run, *, progress: Progress | None = None) -> list[Verificati
     return found
 
 
-def _convert(run: Run, name: str, export: Export, reference: Reference, source: str, scheme: Scheme) -> Conversion:
+def _convert(
+    run: Run,
+    name: str,
+    export: Export,
+    reference: Reference,
+    source: str,
+    asked: Int8Options,
+    progress: Progress | None,
+) -> Conversion:
     folder = run.artifact_dir(name)
-    if not is_current(folder, source, scheme):
+    if not is_current(folder, source, asked):
         remove(folder)
     try:
-        record = build(name, export, reference, folder, source_sha256=source, scheme=scheme)
+        record = build(name, export, reference, folder, source_sha256=source, asked=asked, progress=progress)
     except (ParityFailed, Unsupported) as error:
         return Conversion(name=name, outcome="failed", reason=str(error))
     return Conversion(name=name, outcome="converted", artifact=record)
@@ -137,7 +146,7 @@ def _verify(run: Run, name: str, reference: Reference, source: str) -> Verificat
     try:
         record = check_artifact(folder, source)
         path = folder / record.files[0]
-        report = measure(record.runtime, record.precision, path, run.record.input, reference)
+        report = measure(record.runtime, record.precision, path, run.record.input, reference, max_drop=record.max_drop)
     except LinesideError as error:
         return Verification(name=name, passed=False, reason=str(error))
     reason = f"{folder}: {'; '.join(report.failures)}" if report.failures else None
@@ -152,14 +161,15 @@ class Drawn(NamedTuple):
     more: NDArray[np.int64]
 
 
-def draw_rows(run: Run) -> Drawn:
+def draw_rows(run: Run, asked: Int8Options = DEFAULT) -> Drawn:
     """The images of a conversion, the same ones every time.
 
-    Calibration sees training images only. Where there are fewer than `EVIDENCE` validation images, training images
-    make up for it, those first that calibration does not see.
+    Calibration sees training images only, of every class and slice. Where there are fewer than `EVIDENCE` validation
+    images, training images make up for it, those first that calibration does not see.
 
     Raises:
-        BadInput: no training or no validation images, or training images of one class.
+        BadInput: no training or no validation images, or training images of one class; no column of the name
+            that is to make the slices.
     """
     labels, seed = np.asarray(run.dataset().labels), run.record.seed
     training, validation = run.rows("train"), run.rows("val")
@@ -170,27 +180,29 @@ def draw_rows(run: Run) -> Drawn:
             f"{run.dir}: all {len(training)} training images are of class {run.labels[seen[0]].name!r}, so int8 ranges "
             "would fit it alone; train on a split that has every class"
         )
-    calibration = training[draw(labels[training], seed=seed)]
+    slices = calibration_slices(run.dataset(), training, asked.calibrate_by)
+    calibration = training[draw(labels[training], asked.calibration, seed=seed, slices=slices)]
     judged = validation[draw(labels[validation], REFERENCE_IMAGES, seed=seed)]
     unseen = np.random.default_rng(seed).permutation(np.setdiff1d(training, calibration))
     more = np.concatenate([unseen, calibration])[: max(EVIDENCE - len(judged), 0)]
     return Drawn(calibration, judged, more)
 
 
-def _load(run: Run) -> tuple[Any, NDArray[np.uint8], Reference]:
+def _load(run: Run, asked: Int8Options = DEFAULT) -> tuple[Any, NDArray[np.uint8], Reference]:
     """The Keras model, the calibration images, and what the artifacts are held against.
 
     Raises:
         ParityFailed: Keras' own outputs do not spread.
     """
-    model, dataset, spec, drawn = run.model(), run.dataset(), run.record.input, draw_rows(run)
+    model, dataset, spec, drawn = run.model(), run.dataset(), run.record.input, draw_rows(run, asked)
     images = load(dataset, spec, np.concatenate([drawn.judged, drawn.more]))
     labels = np.asarray(dataset.labels)[drawn.judged]
     logits = keras_logits(model, spec, images)
     if not np.isfinite(logits).all():
         _name_layer(run, model)
     check_spread(logits, dataset.names)
-    reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES))
+    defects = [number for number, label in enumerate(run.labels) if label.role == "defect"]
+    reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES), dataset.names, defects)
     return model, load(dataset, spec, drawn.calibration), reference
 
 

@@ -9,19 +9,17 @@ from converters.keras_export import Export
 
 
 def source(export: Export) -> Path:
-    """The int8 .tflite file that all runtimes share, written by the first who asks."""
+    """The int8 .tflite file that all runtimes share, written by the first who asks for these ranges."""
     from converters.shared.exact import make_exact
-    from converters.tflite import correct_head, write_float, write_quantized
+    from converters.tflite import correct_head, float_twin, quantized
 
-    path, twin = export.scratch / "shared.tflite", export.scratch / "shared_float.tflite"
+    path = export.scratch / f"shared-{export.ranges}.tflite"
     if not path.exists():
-        write_float(export.integer, twin)
-        unfinished = path.with_suffix(".part")
-        write_quantized(export.integer, unfinished)
-        spec = export.spec
+        unfinished, spec = path.with_suffix(".part"), export.spec
+        unfinished.write_bytes(quantized(export).read_bytes())
         make_exact(
             unfinished,
-            twin,
+            float_twin(export),
             lambda: tensors(export.calibration, spec),
             span=(spec.offset, 255 * spec.scale + spec.offset),
             ranges=export.ranges,

@@ -16,6 +16,15 @@ def test_rare_classes_are_drawn_to_the_last_image() -> None:
     assert counts.tolist() == [90, 8, 2]
 
 
+def test_slices_take_turns_within_each_class() -> None:
+    labels = np.repeat([0, 1], [950, 50])
+    slices = np.where(np.arange(1000) % 50 < 2, "night", "day")
+    rows = draw(labels, 60, slices=slices)
+    counts = {(c, s): int(((labels[rows] == c) & (slices[rows] == s)).sum()) for c in (0, 1) for s in ("day", "night")}
+    assert counts == {(0, "day"): 15, (0, "night"): 15, (1, "day"): 28, (1, "night"): 2}
+    assert (slices[draw(labels, 60)] == "night").sum() < 10, "without slices it is left to chance"
+
+
 def test_few_images_are_all_drawn_once() -> None:
     assert draw(np.array([0, 1, 1]), 100).tolist() == [0, 1, 2]
 

@@ -18,9 +18,9 @@ import pytest
 from converters import CONVERTERS
 from converters.artifact import build, check_files, file_sha256, is_current, read_artifact
 from converters.golden import images_sha256
+from converters.int8_options import Int8Options, Scheme
 from converters.keras_export import Export
 from converters.parity import Reference, precision_of
-from converters.scheme import Scheme
 from device_agent.contract.errors import BadInput, NotWritable, ParityFailed
 from device_agent.runtimes import logits, open_runtime
 
@@ -115,7 +115,9 @@ def test_the_same_model_gives_the_same_bytes(name: str, v2: tuple[Export, Refere
             scratch = tmp_path / f"{scheme}-{time}"
             scratch.mkdir()
             export = Export(v2[0].model, v2[0].spec, v2[0].calibration, scratch)
-            records.append(build(name, export, v2[1], scratch / name, source_sha256=SOURCE, scheme=scheme))
+            records.append(
+                build(name, export, v2[1], scratch / name, source_sha256=SOURCE, asked=Int8Options(scheme=scheme))
+            )
         assert records[0].sha256 == records[1].sha256
 
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from converters.parity import GATES, Reference, check_spread, compare, measure, precision_of
+from converters.parity import GATES, ParityReport, Reference, check_spread, compare, measure, precision_of
 from device_agent.contract.errors import BadInput, ParityFailed
 from device_agent.contract.manifest import InputSpec
 
@@ -47,6 +47,40 @@ def test_int8_that_loses_a_class_fails_by_macro_f1() -> None:
     got[:, 3] -= 4
     failures = compare(got, KERAS, LABELS, "int8").failures
     assert any(sentence.startswith("macro-F1") for sentence in failures), failures
+
+
+@pytest.mark.parametrize(
+    ("rare", "lost", "passes"), [(1, 1, True), (10, 2, True), (10, 5, False), (40, 4, True), (40, 8, False)]
+)
+def test_int8_that_loses_the_rarest_defect_fails_by_its_recall(rare: int, lost: int, passes: bool) -> None:
+    labels = np.repeat([0, 1, 2], [3000, 1000, rare])
+    keras = np.eye(3)[labels] * 4 + np.random.default_rng(0).normal(0, 0.1, (len(labels), 3))
+    keras[len(labels) - lost :, 0] += 3
+    got = keras.copy()
+    got[len(labels) - lost :, 0] += 2
+    report = compare(got, keras, labels, "int8", names=["good", "dent", "pit"], defects=[1, 2])
+    assert report.rarest is not None and (report.rarest.name, report.rarest.images) == ("pit", rare)
+    assert report.rarest.keras - report.rarest.artifact == pytest.approx(lost / rare)
+    assert report.rarest.drop_low < lost / rare <= report.rarest.drop_high + 0.2 / rare
+    assert any(said.startswith("recall of pit") for said in report.failures) is not passes
+    low, high = report.agreement_interval or (0.0, 0.0)
+    assert low < report.agreement <= high
+
+
+def test_the_rarest_class_is_a_defect_where_one_occurs() -> None:
+    labels = np.repeat([0, 1, 2], [10, 200, 300])
+    keras = np.eye(3)[labels]
+    names = ["good", "dent", "pit"]
+    for defects, rarest in (([1, 2], "dent"), ([], "good"), ([3], "good")):
+        report = compare(keras, keras, labels, "int8", names=names, defects=defects)
+        assert report.rarest is not None and report.rarest.name == rarest
+
+
+def test_a_record_of_old_still_reads() -> None:
+    report = msgspec.json.decode(msgspec.json.encode(compare(KERAS, KERAS, LABELS, "int8")))
+    del report["rarest"], report["agreement_interval"]
+    old = msgspec.convert(report, ParityReport)
+    assert old.passed and old.rarest is None
 
 
 def test_few_images_are_given_their_sampling_error() -> None:

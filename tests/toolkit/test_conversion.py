@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from converters.artifact import file_sha256, is_current
+from converters.int8_options import Int8Options
 from converters.parity import Reference, compare
 from device_agent.contract.errors import BadInput, NotFound, NotWritable, ParityFailed
 from device_agent.contract.manifest import InputSpec, Label
@@ -72,7 +74,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_convert_then_verify(run: Path) -> None:
     first = invoke(convert, run, "--only", "onnx-fp32", "--only", "litert-int8")
     assert first.exit_code == 0, first.output
-    assert [line.split()[0] for line in first.stdout.splitlines()] == ["ARTIFACT", "litert-int8", "onnx-fp32"]
+    assert [line.split()[0] for line in first.stdout.splitlines()[:3]] == ["ARTIFACT", "litert-int8", "onnx-fp32"]
 
     before = (run / "artifacts" / "litert-int8" / "artifact.json").stat().st_mtime_ns
     again = json.loads(invoke(convert, run, "--only", "litert-int8", "--json").stdout)
@@ -152,19 +154,68 @@ def test_the_training_images_that_judge_are_first_those_that_calibration_does_no
     tiny_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "EVIDENCE", 70)
-    monkeypatch.setattr(conversion, "draw", lambda labels, count=20, *, seed: np.arange(min(count, len(labels))))
-    drawn = draw_rows(tiny_run)
+    drawn = draw_rows(tiny_run, Int8Options(calibration=20))
     assert len(drawn.judged) == 60 and len(drawn.more) == 10
     assert not set(drawn.more) & set(drawn.calibration)
 
 
+def test_calibration_is_drawn_by_the_columns_that_the_manifest_has(tiny_run: Run) -> None:
+    def cameras(drawn: np.ndarray) -> dict[tuple[int, str], int]:
+        dataset = tiny_run.dataset()
+        found = [(int(dataset.labels[row]), dataset.columns["camera"][row]) for row in drawn]
+        return {each: found.count(each) for each in set(found)}
+
+    few = draw_rows(tiny_run, Int8Options(calibration=6)).calibration
+    assert cameras(few) == {(label, camera): 1 for label in range(3) for camera in ("cam-0", "cam-1")}
+    by_day = draw_rows(tiny_run, Int8Options(calibration=15, calibrate_by="time:day")).calibration
+    assert len({tiny_run.dataset().columns["time"][row][:10] for row in by_day}) == 5
+    with pytest.raises(BadInput, match="no column 'shift' in the manifest; it has class, camera, time"):
+        draw_rows(tiny_run, Int8Options(calibrate_by="shift"))
+
+
+def test_an_int8_artifact_asked_for_otherwise_is_out_of_date(tiny_run: Run) -> None:
+    source = file_sha256(tiny_run.model_path)
+    for asked in (Int8Options(ranges="mse"), Int8Options(max_drop=0.03), Int8Options(calibration=64)):
+        assert is_current(tiny_run.artifact_dir("onnx-int8"), source)
+        assert not is_current(tiny_run.artifact_dir("onnx-int8"), source, asked)
+        assert is_current(tiny_run.artifact_dir("onnx-fp32"), source, asked)
+
+
+def test_options_of_the_command_are_what_is_asked_for(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(run: Run, asked: Int8Options) -> None:
+        raise BadInput(repr(asked))
+
+    monkeypatch.setattr(conversion, "_load", stop)
+    options = ["--ranges=mse", "--max-drop=2.5", "--calibration=64", "--calibrate-by=camera", "--scheme=shared"]
+    error = invoke(convert, tiny_run.dir, "--only", "onnx-int8", *options).exception
+    asked = Int8Options(scheme="shared", ranges="mse", max_drop=0.025, calibration=64, calibrate_by="camera")
+    assert str(error) == repr(asked)
+
+
+def test_what_was_tried_is_said_below_the_table(tiny_run: Run) -> None:
+    path = tiny_run.artifact_dir("onnx-int8") / "artifact.json"
+    figures = {"seconds": 3.0, "f1_drop": 0.04, "recall_drop": 0.1, "agreement": 0.9}
+    record = json.loads(path.read_text())
+    record["steps"] = [
+        {"name": "percentile ranges", "costs": "nothing", "failures": ["mean error 0.3"], **figures},
+        {"name": "native quantizer", "costs": "other integers", "failures": [], **figures},
+    ]
+    path.write_text(json.dumps(record))
+    shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout.splitlines()
+    assert shown[3:] == [
+        "onnx-int8: int8 by native quantizer after 1 other failed; cost: other integers",
+        "onnx-int8: percentile ranges failed: mean error 0.3",
+    ]
+
+
 def test_too_few_images_are_said_to_prove_nothing(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout
-    assert shown.rstrip().endswith("not proved: 2 of 200 images, macro-F1 0.0 points below Keras")
+    shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout.splitlines()
+    assert shown[1].endswith("not proved: 2 of 200 images, macro-F1 0.0 points below Keras")
+    assert shown[2].startswith("onnx-int8: agrees on 100.0% (42.5% to 100.0%), recall of class 0 1.000, Keras 1.000")
     images, labels = tiny_run.images("val")
     keras = np.eye(3)[labels] * 5
     monkeypatch.setattr(conversion, "_load", lambda run: (None, images, Reference(images, labels, keras, images[:8])))
-    monkeypatch.setattr(conversion, "measure", lambda *given: compare(keras, keras, labels, "fp32"))
+    monkeypatch.setattr(conversion, "measure", lambda *given, **_: compare(keras, keras, labels, "fp32"))
     shown = invoke(verify, tiny_run.dir).stdout
     assert "onnx-fp32      good   agrees with Keras on 100.0% of 60 images; not proved: 60 of 200" in shown
 
@@ -202,7 +253,7 @@ def test_what_a_killed_conversion_left_is_removed(tiny_run: Run) -> None:
 def test_intermediate_files_stay_among_the_artifacts(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
 
-    def stop(run: Run) -> None:
+    def stop(run: Run, asked: Int8Options) -> None:
         found.extend((run.dir / "artifacts").glob(".scratch.*.part"))
         raise BadInput("enough")
 

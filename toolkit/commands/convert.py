@@ -13,7 +13,8 @@ from toolkit.commands.placement_tables import print_report, refuse_what_fails
 from toolkit.commands.profiles import profiles_option
 
 if TYPE_CHECKING:
-    from converters.scheme import Scheme
+    from converters.artifact import ArtifactRecord
+    from converters.int8_options import Ranges, Scheme
     from toolkit.conversion import Conversion
     from toolkit.placement import PlacementReport
 
@@ -35,6 +36,34 @@ if TYPE_CHECKING:
     help="int8: the same integers in every runtime (shared), each runtime's own quantizer (native), or what measures "
     "better.",
 )
+@click.option(
+    "--ranges",
+    type=click.Choice(["minmax", "percentile", "mse"]),
+    default="percentile",
+    show_default=True,
+    help="int8: an activation's range is its extremes, all but the outermost 0.01 %, or what errs least squared.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    metavar="POINTS",
+    help="int8: macro-F1 that may be lost, in points.  [default: 1.5]",
+)
+@click.option(
+    "--calibration",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="int8: calibrate with so many training images, every class and slice in turn.",
+)
+@click.option(
+    "--calibrate-by",
+    default="",
+    metavar="COLUMN",
+    help="int8: the column of the manifest that makes the slices.  [default: those of site, line, device, camera and "
+    "lighting that it has]",
+)
 @click.option("--force", is_flag=True, help="Convert also what is up to date.")
 @click.option("--check", is_flag=True, help="Then say where each operator of the artifacts runs; needs --for.")
 @profiles_option
@@ -45,6 +74,10 @@ def convert(
     only: tuple[str, ...],
     everything: bool,
     scheme: Scheme,
+    ranges: Ranges,
+    max_drop: float | None,
+    calibration: int,
+    calibrate_by: str,
     force: bool,
     check: bool,
     profiles_dir: Path | None,
@@ -53,11 +86,15 @@ def convert(
     """Convert a trained run to TFLite, ONNX and OpenVINO files.
 
     Each artifact is run on the validation images by the runtime that the device will use, and is kept only if it
-    agrees with Keras: macro-F1 within 0.3 points for fp32 and fp16, 1.5 points for int8, as far as the number of
-    images can tell. One that does not is not kept, and the exit code is 4. With fewer than 200 validation images the
-    logits are judged on training images too; a line with still fewer ends in "not proved". AGREES is the share of
-    images that get the same class as from Keras, ERROR the mean and largest difference of the logits as a share of
-    their spread.
+    agrees with Keras: macro-F1 within 0.3 points for fp32 and fp16, 1.5 points or --max-drop for int8, and recall of
+    the rarest defect within 3 points, as far as the number of images can tell. One that does not is not kept, and the
+    exit code is 4. With fewer than 200 validation images the logits are judged on training images too; a line with
+    still fewer ends in "not proved". AGREES is the share of images that get the same class as from Keras, ERROR the
+    mean and largest difference of the logits as a share of their spread; intervals below the table hold 90 %.
+
+    An int8 artifact that fails is made otherwise: with other range estimators, by the runtime's own quantizer, with
+    its kernels equalised across layers, with the most harmful layers in float (LiteRT). The first that passes is kept;
+    if the first step passes, nothing further is computed.
 
     With --scheme auto, the int8 files of ONNX Runtime and OpenVINO hold the integers of LiteRT's file if they answer
     as it does (0 steps of the logits apart in ONNX Runtime, at most 2 in OpenVINO) and take hardly longer than what
@@ -72,13 +109,20 @@ def convert(
     if check and not profile_ids:
         raise click.UsageError("--check needs --for PROFILE: where operators run depends on the device")
     names = _names(profile_ids, only, everything, profiles_dir)
+    from converters.int8_options import Int8Options
     from toolkit.conversion import convert_run
     from toolkit.runs import open_run
 
     done = convert_run(
         open_run(run),
         names,
-        scheme=scheme,
+        asked=Int8Options(
+            scheme=scheme,
+            ranges=ranges,
+            max_drop=None if max_drop is None else max_drop / 100,
+            calibration=calibration,
+            calibrate_by=calibrate_by,
+        ),
         force=force,
         progress=lambda name: click.echo(f"converting {name}", err=True),
     )
@@ -137,6 +181,23 @@ def _print_table(done: list[Conversion]) -> None:
             f" {parity.macro_f1:>9.4f} {parity.keras_macro_f1:>7.4f} {seconds:>8}  {parity.doubt}".rstrip()
         )
     for each in done:
-        chosen = each.artifact.scheme if each.artifact is not None else None
-        if chosen is not None:
-            click.echo(f"{each.name}: {chosen.chosen}, {chosen.reason}")
+        for line in _said(each.artifact) if each.artifact is not None else []:
+            click.echo(f"{each.name}: {line}")
+
+
+def _said(artifact: ArtifactRecord) -> list[str]:
+    """What there is to say of an artifact beside its figures in the table."""
+    lines, parity = [], artifact.parity
+    if parity.agreement_interval is not None and parity.rarest is not None and artifact.precision == "int8":
+        low, high = parity.agreement_interval
+        lines.append(f"agrees on {parity.agreement:.1%} ({low:.1%} to {high:.1%}), {parity.rarest}")
+    if artifact.scheme is not None:
+        lines.append(f"{artifact.scheme.chosen}, {artifact.scheme.reason}")
+    failed = artifact.steps[:-1]
+    if failed:
+        from converters.ladder import others
+
+        last = artifact.steps[-1]
+        lines.append(f"int8 by {last.name} after {others(len(failed))} failed; cost: {last.costs}")
+        lines += [f"{step.name} failed: {'; '.join(step.failures)}" for step in failed]
+    return lines
