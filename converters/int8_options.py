@@ -21,7 +21,7 @@ class Int8Options(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     scheme: Scheme = "auto"
-    ranges: Ranges = "percentile"
+    ranges: Ranges = "mse"
     max_drop: float | None = None
     calibration: int = COUNT
     calibrate_by: str = ""

@@ -31,7 +31,7 @@ class Export:
         calibration: NDArray[np.uint8],
         scratch: Path,
         *,
-        ranges: str = "percentile",
+        ranges: str = "mse",
     ) -> None:
         """Take a Keras model that ends in logits; calibration images (n, h, w, c) uint8 fitted to `spec`; a folder for
         intermediate files, which the caller removes; the estimator of the ranges that the runtimes share."""

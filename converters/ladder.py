@@ -106,9 +106,9 @@ _Files = tuple[list[Path], SchemeReport | None]
 def rungs(name: str, ranges: str, asked: Int8Options) -> list[Rung]:
     """The steps for an artifact, the cheapest first; `ranges` is the estimator of the first.
 
-    >>> [rung.name for rung in rungs("onnx-int8", "percentile", Int8Options())]
-    ['percentile ranges', 'minmax ranges', 'mse ranges', 'native quantizer', 'cross-layer equalisation']
-    >>> [rung.name for rung in rungs("onnx-fp32", "percentile", Int8Options())]
+    >>> [rung.name for rung in rungs("onnx-int8", "mse", Int8Options())]
+    ['mse ranges', 'minmax ranges', 'percentile ranges', 'native quantizer', 'cross-layer equalisation']
+    >>> [rung.name for rung in rungs("onnx-fp32", "mse", Int8Options())]
     ['conversion']
     """
     runtime, precision = precision_of(name)

@@ -6,8 +6,9 @@ image; the layers that follow make that many. Here activations get powers of two
 digits that float32 holds every intermediate result exactly: there is nothing left to round differently.
 
 That costs next to nothing, since integers do not know the unit of their tensor: between two convolutions it is free.
-What is not free are the tensors of a residual sum, which get one scale together, and the weights' scales, which grow
-until the product has few digits, by 3 % on average; the weights are quantized anew from the floats.
+What is not free are the tensors of a residual sum, which get one scale together, and the weights' scales: of the two
+next to the best with which the product has few digits, a channel gets the one that errs less; the weights are quantized
+anew from the floats.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from device_agent.contract.errors import BadInput
 FRACTION = 15
 """Binary digits behind the point that a rescaled sum may have; with 9 before it, twice what an int8 can hold, it is a
 float32. A product of scales gets at most 8 digits, more of them the larger it is."""
+SUM = 2**22
+"""What a bias may be as an integer: a sum has to fit float32. A channel whose weights are next to nothing and whose
+bias is not (a dead one, after its normalisation was folded into it) gets a coarser scale for that."""
 _LINEAR = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 _PASSES = {"MEAN", "RESHAPE", "SQUEEZE"}
 _SAME = {"RESHAPE", "SQUEEZE"}
@@ -256,26 +260,40 @@ def _quantize(
     before, after = scales[operator.inputs[0]], scales[operator.outputs[0]]
     old, real = graph.tensors[operator.inputs[1]], floats.tensors[twin.inputs[1]].values().astype(np.float64)
     along = old.axis if old.scale.size > 1 else None
-    largest = np.abs(real).max(axis=None if along is None else tuple(np.delete(np.arange(real.ndim), along)))
-    smallest = np.maximum(np.atleast_1d(largest) / 127, old.scale.min() * 1e-3)
-    product = smallest * before.real / after.real
+    others = None if along is None else tuple(np.delete(np.arange(real.ndim), along))
+    largest, bias = np.abs(real).max(axis=others, keepdims=True), _bias(floats, twin)
+    offset = np.abs(bias).max() if along is None else np.abs(bias).reshape(largest.shape)
+    smallest = np.maximum(np.maximum(largest / 127, offset / before.real / SUM), old.scale.min() * 1e-3)
+    product, unit = smallest * before.real / after.real, after.real / before.real
     if _is_power(before.label) and _is_power(after.label):
-        product = _few_bits(product)
-    shape = np.ones(real.ndim, np.int64)
-    if along is not None:
-        shape[along] = -1
-    step = (product * after.real / before.real).reshape(shape)
-    integers = np.clip(np.rint(real / step), -127, 127).astype(np.int8)
-    label = product * after.label / before.label
-    made: list[tuple[int, NDArray[np.float64], NDArray[Any]]] = [(operator.inputs[1], label, integers)]
-    if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
-        bias = floats.tensors[twin.inputs[2]].values().astype(np.float64)
+        down, up = _few_bits(product, np.floor), _few_bits(product, np.ceil)
+        errors = [((_rounded(real, each * unit) * each * unit - real) ** 2).sum(axis=others) for each in (down, up)]
+        product = np.where((errors[0] < errors[1]).reshape(product.shape), down, up)
+    step = product * unit
+    integers = _rounded(real, step)
+    label = product.ravel() * after.label / before.label
+    made: list[tuple[int, NDArray[np.float64], NDArray[Any]]] = [(operator.inputs[1], label, integers.astype(np.int8))]
+    if _has_bias(operator):
         if means is not None:
             bias = bias + _lost(operator, real - integers * step, means)
-        sums = np.rint(bias / (step.ravel() * before.real))
-        limits = np.iinfo(np.int32)
-        made.append((operator.inputs[2], label * before.label, np.clip(sums, limits.min, limits.max).astype(np.int32)))
+        sums = np.rint(bias / (step.ravel() * before.real)).astype(np.int32)
+        made.append((operator.inputs[2], label * before.label, sums))
     return made
+
+
+def _rounded(real: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(np.rint(real / step), -127, 127)
+
+
+def _has_bias(operator: Operator) -> bool:
+    return len(operator.inputs) > 2 and operator.inputs[2] >= 0
+
+
+def _bias(floats: Graph, operator: Operator) -> NDArray[np.float64]:
+    """Of a linear operator of the float graph; zeros where it has none."""
+    if _has_bias(operator):
+        return floats.tensors[operator.inputs[2]].values().astype(np.float64)
+    return np.zeros(floats.tensors[operator.outputs[0]].shape[-1])
 
 
 def _lost(operator: Operator, error: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -288,12 +306,12 @@ def _lost(operator: Operator, error: NDArray[np.float64], means: NDArray[np.floa
     return np.asarray(error.reshape(error.shape[0], -1, len(means)).sum(axis=1) @ means)
 
 
-def _few_bits(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The next values upwards that have few binary digits.
+def _few_bits(values: NDArray[np.float64], towards: Any) -> NDArray[np.float64]:
+    """The next values below (`np.floor`) or above (`np.ceil`) that have few binary digits.
 
-    >>> _few_bits(np.array([1.0, 1.001, 2 / 3**8])).tolist() == [1.0, 1 + 2**-7, 5 * 2**-14]
+    >>> _few_bits(np.array([1.0, 1.001, 2 / 3**8]), np.ceil).tolist() == [1.0, 1 + 2**-7, 5 * 2**-14]
     True
     """
     mantissa, exponent = np.frexp(values)
     steps = 2.0 ** np.clip(FRACTION + exponent, 2, 8)
-    return np.asarray(np.ldexp(np.ceil(mantissa * steps) / steps, exponent))
+    return np.asarray(np.ldexp(towards(mantissa * steps) / steps, exponent))

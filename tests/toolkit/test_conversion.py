@@ -175,7 +175,7 @@ def test_calibration_is_drawn_by_the_columns_that_the_manifest_has(tiny_run: Run
 
 def test_an_int8_artifact_asked_for_otherwise_is_out_of_date(tiny_run: Run) -> None:
     source = file_sha256(tiny_run.model_path)
-    for asked in (Int8Options(ranges="mse"), Int8Options(max_drop=0.03), Int8Options(calibration=64)):
+    for asked in (Int8Options(ranges="percentile"), Int8Options(max_drop=0.03), Int8Options(calibration=64)):
         assert is_current(tiny_run.artifact_dir("onnx-int8"), source)
         assert not is_current(tiny_run.artifact_dir("onnx-int8"), source, asked)
         assert is_current(tiny_run.artifact_dir("onnx-fp32"), source, asked)
@@ -197,14 +197,14 @@ def test_what_was_tried_is_said_below_the_table(tiny_run: Run) -> None:
     figures = {"seconds": 3.0, "f1_drop": 0.04, "recall_drop": 0.1, "agreement": 0.9}
     record = json.loads(path.read_text())
     record["steps"] = [
-        {"name": "percentile ranges", "costs": "nothing", "failures": ["mean error 0.3"], **figures},
+        {"name": "mse ranges", "costs": "nothing", "failures": ["mean error 0.3"], **figures},
         {"name": "native quantizer", "costs": "other integers", "failures": [], **figures},
     ]
     path.write_text(json.dumps(record))
     shown = invoke(convert, tiny_run.dir, "--only", "onnx-int8").stdout.splitlines()
     assert shown[3:] == [
         "onnx-int8: int8 by native quantizer after 1 other failed; cost: other integers",
-        "onnx-int8: percentile ranges failed: mean error 0.3",
+        "onnx-int8: mse ranges failed: mean error 0.3",
     ]
 
 

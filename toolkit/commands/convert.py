@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--ranges",
     type=click.Choice(["minmax", "percentile", "mse"]),
-    default="percentile",
+    default="mse",
     show_default=True,
     help="int8: an activation's range is its extremes, all but the outermost 0.01 %, or what errs least squared.",
 )

@@ -15,6 +15,7 @@ import pytest
 from converters import shared
 from converters.identity import without_hard_activations
 from converters.keras_export import Export
+from converters.parity import answers
 from converters.scheme import differences
 from converters.shared.graph import Unsupported
 from converters.tflite_file import read_graph
@@ -82,6 +83,28 @@ def test_scales_between_convolutions_are_powers_of_two(make: Make) -> None:
     for operator in graph.operators:
         if operator.kind == "ADD":
             assert len({float(graph.tensors[each].scale[0]) for each in (*operator.inputs, *operator.outputs)}) == 1
+
+
+def test_a_channel_that_is_all_bias_keeps_it(tmp_path: Path) -> None:
+    """A dead channel after its normalisation was folded into it: no weights to speak of, and an offset."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 3))
+    dead = keras.layers.Conv2D(4, 3, padding="same", name="dead")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 1)(keras.layers.ReLU(6.0)(dead(image))))
+    model = keras.Model(image, keras.layers.Dense(3)(pooled))
+    kernel = dead.get_weights()[0]
+    kernel[..., 1] = 1e-12
+    kernel[..., 2] = 0
+    dead.set_weights([kernel, np.array([0.1, 5.0, 3.0, -0.1], np.float32)])
+    pictures = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 3), np.uint8)
+    export = Export(model, InputSpec(height=8, width=8), pictures, tmp_path)
+    got, wanted = answers("litert", shared.source(export), export.spec, pictures), export.logits(pictures)
+    assert np.abs(got - wanted).max() < 0.1 * np.ptp(wanted)
+    graph = read_graph(shared.source(export))
+    values = graph.tensors[graph.operators[0].inputs[2]].values()
+    np.testing.assert_allclose(values[1] / values[2], 5 / 3, rtol=1e-3)
 
 
 def test_the_form_without_hard_activations_is_the_same_function(make: Make, images: np.ndarray) -> None:
