@@ -25,8 +25,8 @@ $(READY): setup.cfg pyproject.toml $(wildcard constraints/*.txt)
 demo: $(READY)  ## from a folder of images to a drift alert; ARGS="--once" ends by itself
 	$(BIN)/lineside demo $(ARGS)
 
-test: $(READY)  ## all tests; those whose system programs are missing are skipped and listed by name
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## all tests, on every core; those whose system programs are missing are skipped and listed by name
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
 
 test-fast: $(READY)  ## the tests without TensorFlow, brokers and browsers
 	$(BIN)/python -m pytest -m "not slow and not broker and not browser and not postgres and not arm" $(ARGS)

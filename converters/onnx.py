@@ -40,6 +40,8 @@ def write_fp16(export: Export, folder: Path) -> list[Path]:
         node.name for node in model.graph.node if any(each.name == "group" and each.i > 1 for each in node.attribute)
     ]
     model = half.convert_float_to_float16(model, keep_io_types=True, node_block_list=deep)
+    order = require_silent("onnxruntime.transformers.onnx_model", extra="toolkit").OnnxModel
+    order.graph_topological_sort(model.graph, is_deterministic=True)  # the casts came last
     path.write_bytes(model.SerializeToString())
     return [path]
 

@@ -38,23 +38,27 @@ def observe(
         experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    rng, found = np.random.default_rng(0), {number: _Sums() for number in wanted}
+    rng, found = np.random.default_rng(0), {number: Statistics() for number in wanted}
     for image in images:
         interpreter.set_tensor(graph.inputs[0], image)
         interpreter.invoke()
-        for number, sums in found.items():
-            sums.add(interpreter.get_tensor(number), rng, KEPT // count + 1)
-    return {number: sums.seen() for number, sums in found.items()}
+        for number, statistics in found.items():
+            statistics.add(interpreter.get_tensor(number), rng, count)
+    return {number: statistics.seen() for number, statistics in found.items()}
 
 
-class _Sums:
+class Statistics:
+    """Of one tensor, gathered image by image."""
+
     def __init__(self) -> None:
         self.images = 0
         self.total: Any = 0.0
         self.low, self.high = np.inf, -np.inf
         self.sample: list[NDArray[np.float32]] = []
 
-    def add(self, values: NDArray[np.float32], rng: np.random.Generator, share: int) -> None:
+    def add(self, values: NDArray[np.float32], rng: np.random.Generator, count: int) -> None:
+        """Take the values (..., channels) for one of `count` images."""
+        share = KEPT // count + 1
         flat = values.reshape(-1, values.shape[-1])
         self.images += 1
         self.total = self.total + flat.mean(axis=0, dtype=np.float64)
@@ -62,6 +66,7 @@ class _Sums:
         self.sample.append(rng.choice(flat.ravel(), min(share, flat.size), replace=False))
 
     def seen(self) -> Seen:
+        """What was gathered."""
         return Seen(self.total / self.images, self.low, self.high, np.concatenate(self.sample))
 
 
