@@ -157,5 +157,3 @@ def _is_stored(layer: Any) -> bool:
 
 def _is_hard(layer: Any) -> bool:
     return "hard" in str(layer.get_config().get("activation"))
-
-
