@@ -62,7 +62,7 @@ def find_pairs(model: Any) -> list[Pair]:
 
 def _pair(maker: Any) -> Pair | None:
     """The pair that begins with this layer: what it gives goes to one layer alone, and so on to the next linear one."""
-    fused, behind = maker.activation.__name__, _behind(maker)
+    fused, behind = maker.activation.__name__, normalisation_behind(maker)
     if fused not in ("linear", "relu") or (behind is not None and (fused == "relu" or not _is_affine(behind))):
         return None
     clip, ceiling, layer = "", np.inf, _only_reader(behind or maker)
@@ -80,7 +80,7 @@ def _pair(maker: Any) -> Pair | None:
     return Pair(maker.name, layer.name, clip, ceiling)
 
 
-def _behind(layer: Any) -> Any | None:
+def normalisation_behind(layer: Any) -> Any | None:
     """The normalisation that alone reads the layer."""
     reader = _only_reader(layer)
     return reader if reader is not None and reader.__class__.__name__ == "BatchNormalization" else None
@@ -140,7 +140,7 @@ def _balance(model: Any, pair: Pair, tops: dict[str, Factors]) -> float:
 def _given(maker: Any) -> Factors:
     """The range (channels,) of the kernel that makes each channel."""
     kernel = _folded(maker)
-    return np.asarray(kernel.max(axis=(0, 1)).ravel() if _is_depthwise(maker) else kernel.max(axis=(0, 1, 2)))
+    return np.asarray(kernel.max(axis=(0, 1)).ravel() if is_depthwise(maker) else kernel.max(axis=(0, 1, 2)))
 
 
 def _taken(reader: Any) -> Factors:
@@ -152,25 +152,26 @@ def _taken(reader: Any) -> Factors:
 def _folded(layer: Any) -> Factors:
     """The absolute kernel, with the normalisation behind it taken in."""
     kernel = np.abs(np.asarray(layer.get_weights()[0], np.float64))
-    behind = _behind(layer)
+    behind = normalisation_behind(layer)
     if behind is None:
         return np.asarray(kernel)
     gamma = np.abs(np.asarray(behind.gamma)) if behind.scale else 1.0
     scale = np.asarray(gamma / np.sqrt(np.asarray(behind.moving_variance) + behind.epsilon))
-    return np.asarray(kernel * (scale.reshape(kernel.shape[2:]) if _is_depthwise(layer) else scale))
+    return np.asarray(kernel * (scale.reshape(kernel.shape[2:]) if is_depthwise(layer) else scale))
 
 
 def _divide(maker: Any, factor: Factors) -> None:
     """Divide each channel that the layer gives, through its normalisation or through kernel and bias."""
-    by, behind = factor.astype(np.float32), _behind(maker)
+    by, behind = factor.astype(np.float32), normalisation_behind(maker)
     if behind is not None:
         for weights in (behind.gamma, behind.beta):
             weights.assign(np.asarray(weights) / by)
         return
     kernel, *bias = maker.get_weights()
-    shaped = by.reshape(kernel.shape[2:]) if _is_depthwise(maker) else by
+    shaped = by.reshape(kernel.shape[2:]) if is_depthwise(maker) else by
     maker.set_weights([kernel / shaped, *[each / by for each in bias]])
 
 
-def _is_depthwise(layer: Any) -> bool:
+def is_depthwise(layer: Any) -> bool:
+    """Whether the layer convolves each channel alone."""
     return bool(layer.__class__.__name__ == "DepthwiseConv2D")

@@ -25,6 +25,7 @@ class Int8Options(msgspec.Struct, frozen=True, kw_only=True):
     max_drop: float | None = None
     calibration: int = COUNT
     calibrate_by: str = ""
+    qat: int = 0
 
 
 DEFAULT = Int8Options()

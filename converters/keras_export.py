@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from converters.calibration import tensors
 from converters.equalisation import equalise
 from converters.identity import without_hard_activations
+from converters.quantization_aware import fine_tune
 from device_agent.contract.manifest import InputSpec
 from device_agent.contract.optional import require
 
@@ -32,14 +34,21 @@ class Export:
         scratch: Path,
         *,
         ranges: str = "mse",
+        training: Callable[[], NDArray[np.uint8]] | None = None,
+        teacher: Any = None,
     ) -> None:
         """Take a Keras model that ends in logits; calibration images (n, h, w, c) uint8 fitted to `spec`; a folder for
-        intermediate files, which the caller removes; the estimator of the ranges that the runtimes share."""
+        intermediate files, which the caller removes; the estimator of the ranges that the runtimes share; what gives
+        images (n, h, w, c) uint8 to train on, where that may be done; the Keras model whose answers are wanted, where
+        it is another one."""
         self.model = model
         self.spec = spec
         self.calibration = calibration
         self.scratch = scratch
         self.ranges = ranges
+        self.training = training
+        self.teacher = teacher or model
+        self._taught: dict[tuple[int, bool], Export] = {}
 
     @functools.cached_property
     def frozen(self) -> Any:
@@ -57,11 +66,7 @@ class Export:
     def integer(self) -> Export:
         """The same network in the form that int8 runtimes compute in integers: itself, where it has that form."""
         model = without_hard_activations(self.model)
-        return (
-            self
-            if model is self.model
-            else Export(model, self.spec, self.calibration, self.scratch, ranges=self.ranges)
-        )
+        return self if model is self.model else self._with(model, self.scratch)
 
     def with_ranges(self, ranges: str) -> Export:
         """The same network, and what was made of it, with another estimator of ranges."""
@@ -75,14 +80,29 @@ class Export:
         model = equalise(self.model, lambda: tensors(self.calibration, self.spec))
         if model is self.model:
             return self
-        scratch = self.scratch / "equalised"
+        return self._with(model, self.scratch / "equalised")
+
+    def taught(self, epochs: int, *, rounded: bool = True, progress: Callable[[str], None] | None = None) -> Export:
+        """The same network after quantization-aware training, done once; if not `rounded`, after as many epochs
+        without rounding, the control."""
+        assert self.training is not None, "there are images to train on"
+        if (epochs, rounded) not in self._taught:
+            model = fine_tune(
+                self.model, self.training(), self.calibration, self.spec,
+                epochs=epochs, rounded=rounded, progress=progress,
+            )  # fmt: skip
+            self._taught[epochs, rounded] = self._with(model, self.scratch / f"taught-{epochs}-{rounded}")
+        return self._taught[epochs, rounded]
+
+    def _with(self, model: Any, scratch: Path) -> Export:
+        """The same with another model, which is to answer as this one's."""
         scratch.mkdir(exist_ok=True)
-        return Export(model, self.spec, self.calibration, scratch, ranges=self.ranges)
+        return Export(model, self.spec, self.calibration, scratch, ranges=self.ranges, teacher=self.teacher)
 
     @functools.cached_property
     def calibration_logits(self) -> NDArray[np.float32]:
-        """Logits (n, classes) float32 that Keras gives for the calibration images."""
-        return self.logits(self.calibration)
+        """Logits (n, classes) float32 that are wanted for the calibration images: Keras' own."""
+        return keras_logits(self.teacher, self.spec, self.calibration)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (n, classes) float32 that Keras gives for images (n, h, w, c) uint8."""

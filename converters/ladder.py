@@ -6,6 +6,7 @@ integers (`identity`), and biases corrected for what rounding adds (`shared.exac
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from converters import CONVERTERS, Progress
+from converters.activations import ESTIMATORS
 from converters.console import held_back
 from converters.float_layers import FloatLayers
 from converters.int8_options import Int8Options
@@ -21,7 +23,6 @@ from converters.keras_export import Export
 from converters.missing_operator import naming_operators
 from converters.parity import ParityReport, Reference, measure, precision_of
 from converters.scheme import SHARING, SchemeReport, convert
-from converters.shared.activations import ESTIMATORS
 from converters.shared.graph import Unsupported
 from device_agent.contract.errors import ParityFailed
 
@@ -34,7 +35,8 @@ _OTHER = "integers other than those of a runtime that another step served"
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """A step that was tried, what it costs on the device, and the seconds that its conversion took. Macro-F1 and recall
     of the rarest defect that are lost against Keras, and the agreement with it, are measured and 0 to 1; `failures`
-    says what the gate objects to."""
+    says what the gate objects to. `control` is what as much training brings without what the step is about; it is
+    never kept."""
 
     name: str
     costs: str
@@ -43,6 +45,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     recall_drop: float
     agreement: float
     failures: list[str] = []
+    control: Step | None = None
 
 
 class Made(NamedTuple):
@@ -55,11 +58,12 @@ class Made(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """`make` writes the files; None where there is nothing to do that was not done before."""
+    """`make` writes the files; None where there is nothing to do that was not done before. `control` likewise."""
 
     name: str
     costs: str
     make: Callable[[Work], _Files | None]
+    control: Callable[[Work], _Files | None] | None = None
 
 
 class Work:
@@ -73,6 +77,7 @@ class Work:
         self.chosen: SchemeReport | None = None
         self.unsupported = False
         self.float_layers: FloatLayers | None = None
+        self.progress: Progress | None = None
 
     def start(self) -> _Files:
         """As it was asked for."""
@@ -123,6 +128,9 @@ def rungs(name: str, ranges: str, asked: Int8Options) -> list[Rung]:
     if name == "litert-int8" and asked.scheme != "shared":
         names = {count: "1 layer in float" if count == 1 else f"{count} layers in float" for count in FLOAT_LAYERS}
         found += [Rung(names[count], "the time of these in float", _floats(count)) for count in FLOAT_LAYERS]
+    if asked.qat:
+        title = f"quantization-aware training ({asked.qat} epochs)"
+        found.append(Rung(title, _OTHER, _taught(rounded=True), _taught(rounded=False)))
     return found
 
 
@@ -150,6 +158,8 @@ def climb(
         Unsupported: the shared scheme is asked for, and the network has an operator that cannot be shared.
     """
     work = Work(name, export, folder, reference, asked)
+    if progress is not None:
+        work.progress = lambda text: progress(f"{name}, {text}")
     steps: list[Step] = []
     first: ParityReport | None = None
     for rung in rungs(name, export.ranges, asked):
@@ -165,7 +175,10 @@ def climb(
         first = first or report
         if steps and scheme is not None:
             scheme = msgspec.structs.replace(scheme, asked=asked.scheme, reason=f"after {others(len(steps))} failed")
-        steps.append(_step(_title(rung, scheme, first=not steps), rung.costs, seconds, report))
+        step = _step(_title(rung, scheme, first=not steps), rung.costs, seconds, report)
+        if rung.control is not None:
+            step = msgspec.structs.replace(step, control=_controlled(work, rung, reference))
+        steps.append(step)
         if report.passed:
             return Made(files, scheme, report, steps)
     assert first is not None, "the first rung makes files or raises"
@@ -176,6 +189,23 @@ def climb(
 def others(count: int) -> str:
     """How many other steps, in words."""
     return "1 other" if count == 1 else f"{count} others"
+
+
+def _controlled(work: Work, rung: Rung, reference: Reference) -> Step:
+    """The control of a rung, its files in a folder that does not stay."""
+    assert rung.control is not None
+    start, folder = time.monotonic(), work.folder
+    work.folder = folder / "control"
+    work.folder.mkdir()
+    try:
+        with held_back():
+            made = rung.control(work)
+        assert made is not None, "what the rung can do the control can"
+        report = measure(work.runtime, work.precision, made[0][0], work.export.spec, reference, max_drop=_limit(work))
+        return _step(f"{rung.name} without rounding", _FREE, time.monotonic() - start, report)
+    finally:
+        shutil.rmtree(work.folder)
+        work.folder = folder
 
 
 def _limit(work: Work) -> float | None:
@@ -213,8 +243,21 @@ def _equalised(work: Work) -> _Files | None:
     export = work.export.equalised
     if export is work.export:
         return None
+    return _shared_or_own(work, export)
+
+
+def _shared_or_own(work: Work, export: Export) -> _Files | None:
     made = None if work.asked.scheme == "native" else work.shared(export)
     return made if made is not None or work.asked.scheme == "shared" else work.own(export)
+
+
+def _taught(*, rounded: bool) -> Callable[[Work], _Files | None]:
+    def make(work: Work) -> _Files | None:
+        if work.export.training is None:
+            return None
+        return _shared_or_own(work, work.export.taught(work.asked.qat, rounded=rounded, progress=work.progress))
+
+    return make
 
 
 def _floats(count: int) -> Callable[[Work], _Files | None]:

@@ -1,10 +1,11 @@
-"""Quantization-aware training: a model whose own float answers are its teacher learns to give them when it is rounded.
+"""Quantization-aware training: a model learns to give its own float answers when it is rounded.
 
 Kernels and activations are rounded in the forward pass as int8 will round them, gradients pass as if they were not
 (Jacob et al. 2018, Quantization and training of neural networks for efficient integer-arithmetic-only inference).
 Normalisation stays as it was learnt: a kernel's scale is one of its channel, so that folding it in later does not
-change what is rounded. What is learnt is to repeat the float model, with no label in it: whatever it got right or wrong
-stays, and an artifact that passes its gate afterwards still is what was trained.
+change what is rounded. The model's own answers are the teacher, no label is seen: an artifact that passes its gate
+afterwards still is what was trained. The kernels that come back are rounded, so that whoever quantizes them on another
+grid corrects the biases for the difference alone.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.activations import Seen, Statistics, least_squares
 from converters.calibration import tensors
-from converters.shared.activations import Statistics, least_squares
+from converters.equalisation import is_depthwise, normalisation_behind
 from device_agent.contract.manifest import InputSpec
 from device_agent.contract.optional import require
 from device_agent.preprocess import table
 
 BATCH = 32
-RATE = 1e-4
-"""Peak of the learning rate, which falls to nothing by half a cosine."""
+RATE = 3e-5
+"""Peak of the learning rate, which falls to nothing by half a cosine; more undoes at first what the start has right."""
 _KERNELS = ("Conv2D", "DepthwiseConv2D", "Dense")
 _PASSES = ("InputLayer", "Dropout", "Flatten", "Reshape", "Identity", "ZeroPadding2D")
+_INPUT = ""
 _FUSED = ("BatchNormalization", "ReLU", "Activation")
 Ranges = dict[str, tuple[float, float]]
 
@@ -41,7 +44,7 @@ def fine_tune(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Any:
-    """A Keras model of the same form that repeats the answers of `model` when it is quantized.
+    """A Keras model of the same form that repeats the answers of `model` when it is quantized; its kernels are rounded.
 
     Args:
         model: ends in logits; its weights stay.
@@ -54,7 +57,10 @@ def fine_tune(
         progress: is told each epoch with its mean loss, a share of the variance of the logits.
     """
     keras, tf = require("keras", extra="toolkit"), require("tensorflow", extra="toolkit")
-    pupil = _clone(keras, tf, model, _ranges(keras, model, calibration, spec) if rounded else {})
+    seen = _observe(keras, model, calibration, spec) if rounded else {}
+    pupil = _clone(keras, tf, model, {name: _range(each) for name, each in seen.items() if each.high > each.low})
+    for layer in pupil.layers if rounded else ():
+        _take_back(layer, seen)
     values, rng = table(spec), np.random.default_rng(seed)
     starts = range(0, len(images), BATCH)
     wanted = np.concatenate([np.asarray(model(values[images[at : at + BATCH]], training=False)) for at in starts])
@@ -70,9 +76,16 @@ def fine_tune(
         if progress is not None:
             progress(f"epoch {epoch}/{epochs}, loss {np.mean(losses):.5f}")
     taught = keras.models.clone_model(model)
-    for layer in model.layers:
-        taught.get_layer(layer.name).set_weights(pupil.get_layer(layer.name).get_weights())
+    for layer in _weighted(taught):
+        values = pupil.get_layer(layer.name).get_weights()
+        if rounded and layer.__class__.__name__ in _KERNELS:
+            values[0] = _rounded(layer, values[0])
+        layer.set_weights(values)
     return taught
+
+
+def _weighted(model: Any) -> list[Any]:
+    return [layer for layer in model.layers if layer.weights]
 
 
 def _batches(order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -126,21 +139,62 @@ def _clone(keras: Any, tf: Any, model: Any, ranges: Ranges) -> Any:
         return keras.layers.Lambda(rounding, output_shape=lambda _: shape, name=f"{layer.name}_rounded")(value)
 
     made = keras.models.clone_model(model, call_function=call)
-    for layer in model.layers:
+    for layer in _weighted(model):
         made.get_layer(layer.name).set_weights(layer.get_weights())
     return made
 
 
-def _ranges(keras: Any, model: Any, images: NDArray[np.uint8], spec: InputSpec) -> Ranges:
-    """Where the activations lie that an int8 file stores, by the name of the layer that gives them."""
+def _observe(keras: Any, model: Any, images: NDArray[np.uint8], spec: InputSpec) -> dict[str, Seen]:
+    """The tensors that an int8 file stores, by the name of the layer that gives them; the model's input has none."""
     names = [layer.name for layer in model.layers if _is_stored(layer)]
     looking = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])
-    rng, seen = np.random.default_rng(0), [Statistics() for _ in names]
+    rng, seen = np.random.default_rng(0), [Statistics() for _ in (_INPUT, *names)]
     for image in tensors(images, spec):
-        for statistics, value in zip(seen, keras.tree.flatten(looking(image, training=False)), strict=True):
+        values = [image, *keras.tree.flatten(looking(image, training=False))]
+        for statistics, value in zip(seen, values, strict=True):
             statistics.add(np.asarray(value), rng, len(images))
-    found = [least_squares(statistics.seen()) for statistics in seen]
-    return {name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in zip(names, found, strict=True) if high > low}
+    return {name: statistics.seen() for name, statistics in zip((_INPUT, *names), seen, strict=True)}
+
+
+def _range(seen: Seen) -> tuple[float, float]:
+    low, high = least_squares(seen)
+    return min(low, 0.0), max(high, 0.0)
+
+
+def _take_back(layer: Any, seen: dict[str, Seen]) -> None:
+    """Begin with what rounding the kernel takes from the mean of each output given back, as `shared.exact` has it."""
+    if layer.__class__.__name__ not in _KERNELS or (source := _source(layer)) not in seen:
+        return
+    kernel = layer.get_weights()[0]
+    error = kernel.astype(np.float64) - _rounded(layer, kernel)
+    lost = error if error.ndim == 2 else error.sum(axis=(0, 1))
+    means = seen[source].means
+    if not is_depthwise(layer) and len(lost) != len(means):
+        return  # in groups
+    shift = (lost * means[:, None]).ravel() if is_depthwise(layer) else means @ lost
+    behind = normalisation_behind(layer)
+    if layer.use_bias:
+        layer.bias.assign_add(shift.astype(np.float32))
+    elif behind is not None and behind.center:
+        scale = np.asarray(behind.gamma) if behind.scale else 1.0
+        behind.beta.assign_add(shift * scale / np.sqrt(np.asarray(behind.moving_variance) + behind.epsilon))
+
+
+def _rounded(layer: Any, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The kernel as 8 bits hold it."""
+    axes = _channel(layer)
+    scale = np.maximum(np.abs(kernel).max(axis=None if axes is None else tuple(axes), keepdims=True) / 127, 1e-12)
+    return np.asarray(np.rint(kernel / scale) * scale, np.float32)
+
+
+def _source(layer: Any) -> str:
+    """Name of the layer of the model that was cloned whose result this one reads."""
+    while True:
+        layer = layer.input._keras_history.operation
+        if layer.__class__.__name__ == "InputLayer":
+            return _INPUT
+        if layer.__class__.__name__ not in (*_PASSES, "Lambda"):
+            return str(layer.name)
 
 
 def _is_stored(layer: Any) -> bool:

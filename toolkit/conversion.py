@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,8 @@ from toolkit.data.images import load
 from toolkit.runs import Run
 
 REFERENCE_IMAGES = 1000
+TAUGHT_ON = 4096
+"""Training images at most that quantization-aware training goes over."""
 Progress = Callable[[str], None]
 
 
@@ -92,7 +95,8 @@ def convert_run(
     if stale:
         with _scratch(run) as scratch:
             model, calibration, reference = _load(run, asked)
-            export = Export(model, run.record.input, calibration, scratch, ranges=asked.ranges)
+            training = functools.partial(_training_images, run)
+            export = Export(model, run.record.input, calibration, scratch, ranges=asked.ranges, training=training)
             for name in stale:
                 if progress is not None:
                     progress(name)
@@ -204,6 +208,12 @@ def _load(run: Run, asked: Int8Options = DEFAULT) -> tuple[Any, NDArray[np.uint8
     defects = [number for number, label in enumerate(run.labels) if label.role == "defect"]
     reference = Reference(images, labels, logits, run.golden(GOLDEN_IMAGES), dataset.names, defects)
     return model, load(dataset, spec, drawn.calibration), reference
+
+
+def _training_images(run: Run) -> NDArray[np.uint8]:
+    dataset, rows = run.dataset(), run.rows("train")
+    drawn = draw(np.asarray(dataset.labels)[rows], TAUGHT_ON, seed=run.record.seed)
+    return np.asarray(load(dataset, run.record.input, rows[drawn]))
 
 
 def _name_layer(run: Run, model: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.shared.activations import Seen, estimator, observe
+from converters.activations import Seen, estimator, observe
 from converters.shared.graph import clip_of
 from converters.tflite_file import Graph, Operator, edit, read_graph
 from device_agent.contract.errors import BadInput

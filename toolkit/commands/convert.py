@@ -64,6 +64,14 @@ if TYPE_CHECKING:
     help="int8: the column of the manifest that makes the slices.  [default: those of site, line, device, camera and "
     "lighting that it has]",
 )
+@click.option(
+    "--qat",
+    type=click.IntRange(0),
+    default=0,
+    metavar="EPOCHS",
+    help="int8: where nothing else passes, train so many epochs with rounding, and as many without as the control. "
+    " [default: 0, never]",
+)
 @click.option("--force", is_flag=True, help="Convert also what is up to date.")
 @click.option("--check", is_flag=True, help="Then say where each operator of the artifacts runs; needs --for.")
 @profiles_option
@@ -78,6 +86,7 @@ def convert(
     max_drop: float | None,
     calibration: int,
     calibrate_by: str,
+    qat: int,
     force: bool,
     check: bool,
     profiles_dir: Path | None,
@@ -93,8 +102,8 @@ def convert(
     mean and largest difference of the logits as a share of their spread; intervals below the table hold 90 %.
 
     An int8 artifact that fails is made otherwise: with other range estimators, by the runtime's own quantizer, with
-    its kernels equalised across layers, with the most harmful layers in float (LiteRT). The first that passes is kept;
-    if the first step passes, nothing further is computed.
+    its kernels equalised across layers, with the most harmful layers in float (LiteRT), with --qat after
+    quantization-aware training. The first that passes is kept; if the first step passes, nothing further is computed.
 
     With --scheme auto, the int8 files of ONNX Runtime and OpenVINO hold the integers of LiteRT's file if they answer
     as it does (0 steps of the logits apart in ONNX Runtime, at most 2 in OpenVINO) and take hardly longer than what
@@ -122,6 +131,7 @@ def convert(
             max_drop=None if max_drop is None else max_drop / 100,
             calibration=calibration,
             calibrate_by=calibrate_by,
+            qat=qat,
         ),
         force=force,
         progress=lambda name: click.echo(f"converting {name}", err=True),
@@ -200,4 +210,7 @@ def _said(artifact: ArtifactRecord) -> list[str]:
         last = artifact.steps[-1]
         lines.append(f"int8 by {last.name} after {others(len(failed))} failed; cost: {last.costs}")
         lines += [f"{step.name} failed: {'; '.join(step.failures)}" for step in failed]
+        if last.control is not None:
+            found = "; ".join(last.control.failures) or "it passes too"
+            lines.append(f"control, {last.control.name}: agrees on {last.control.agreement:.1%}; {found}")
     return lines
