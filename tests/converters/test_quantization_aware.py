@@ -11,7 +11,7 @@ import pytest
 
 from converters import ladder, shared
 from converters.int8_options import Int8Options
-from converters.keras_export import Export
+from converters.keras_export import Export, keras_logits
 from converters.parity import Reference, answers
 from device_agent.contract.manifest import InputSpec
 
@@ -32,8 +32,10 @@ def export(pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Ex
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    scratch = tmp_path_factory.mktemp("scratch")
-    return Export(module.network(None), SPEC, pictures[:60], scratch, training=lambda: pictures[60:600])
+    model, scratch = module.network(None), tmp_path_factory.mktemp("scratch")
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel, bias - keras_logits(model, SPEC, pictures).mean(axis=0)])
+    return Export(model, SPEC, pictures[:60], scratch, training=lambda: pictures[60:600])
 
 
 def _error(export: Export, pictures: np.ndarray, wanted: np.ndarray) -> float:
