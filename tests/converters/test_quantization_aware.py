@@ -12,7 +12,7 @@ import pytest
 from converters import ladder, shared
 from converters.int8_options import Int8Options
 from converters.keras_export import Export, keras_logits
-from converters.parity import Reference, answers
+from converters.parity import ParityReport, Reference, answers, compare
 from device_agent.contract.manifest import InputSpec
 
 pytestmark = pytest.mark.slow
@@ -69,6 +69,14 @@ def test_the_step_brings_its_control_and_keeps_its_own_files(
 ) -> None:
     logits = export.logits(pictures[600:])
     reference = Reference(pictures[600:], logits.argmax(axis=1), logits, pictures[:8])
+    judged: list[Path] = []
+
+    def judge(_runtime: str, _precision: str, path: Path, *_: Any, **__: Any) -> ParityReport:
+        judged.append(path.relative_to(tmp_path))
+        assert path.exists()
+        return compare(logits, logits, reference.labels, "int8")
+
+    monkeypatch.setattr(ladder, "measure", judge)
     every, told = ladder.rungs, list[str]()
     names = [[rung.name for rung in every("onnx-int8", "mse", Int8Options(qat=epochs))] for epochs in (0, 4)]
     assert names[0] == names[1][:-1], "the last of all, and only where it is asked for"
@@ -81,5 +89,5 @@ def test_the_step_brings_its_control_and_keeps_its_own_files(
     (step,) = made.steps
     assert step.name == "quantization-aware training (4 epochs)"
     assert step.control is not None and step.control.name.endswith("without rounding")
-    assert step.control.agreement <= step.agreement
+    assert judged == [Path("model.onnx"), Path("control/model.onnx")]
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"] and made.files == [tmp_path / "model.onnx"]
