@@ -76,12 +76,11 @@ class _Translation:
         self.constants[name] = data
         return name
 
-    def _scale(self, tensor: Tensor, *, unsigned: bool = True) -> list[str]:
-        """Names of the scale and zero point of a tensor."""
-        shift, kind = (128, np.uint8) if unsigned else (0, np.int8)
+    def _scale(self, tensor: Tensor) -> list[str]:
+        """Names of the scale and zero point of a tensor of activations."""
         one = tensor.scale.size == 1
         scale = np.asarray(tensor.scale[0] if one else tensor.scale, np.float32)
-        point = np.asarray((tensor.zero_point[0] if one else tensor.zero_point) + shift).astype(kind)
+        point = np.asarray((tensor.zero_point[0] if one else tensor.zero_point) + 128).astype(np.uint8)
         return [self.shared(scale), self.shared(point)]
 
     def shared(self, data: NDArray[Any]) -> str:
@@ -117,9 +116,11 @@ class _Translation:
             raise Unsupported(f"weights {tensor.name!r} are not constant")
         name = self.constant(f"w{number}", np.ascontiguousarray(tensor.data.transpose(order)))
         axis = {} if tensor.scale.size == 1 else {"axis": 0}
-        return self._node(
-            "DequantizeLinear", [name, *self._scale(tensor, unsigned=False)], f"w{number}-{len(self.nodes)}", **axis
-        )
+        scale = np.asarray(tensor.scale if axis else tensor.scale[0], np.float32)
+        # zeros of its own: without VNNI onnxruntime writes them anew, kernel by kernel
+        zeros = self.constant(f"w{number}-zero", np.zeros(scale.shape, np.int8))
+        names = [name, self.shared(scale), zeros]
+        return self._node("DequantizeLinear", names, f"w{number}-{len(self.nodes)}", **axis)
 
     def bias(self, operator: Operator) -> list[str]:
         """Name of the dequantized bias, if the operator has one."""

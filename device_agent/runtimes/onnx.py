@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from device_agent import preprocess
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
+from device_agent.runtimes.saturation import saturates
 from device_agent.runtimes.shape import look_up, read_shape, require_file
 from device_agent.runtimes.silence import require_silent
 
 
 class OnnxRuntime:
-    """An .onnx file with float32 input and output; an int8 model quantizes inside its graph."""
+    """An .onnx file with float32 input and output; an int8 model quantizes inside its graph.
+
+    Where 8-bit kernels saturate, weights become unsigned when the file is loaded: those kernels add in 32 bits.
+    """
 
     name = "onnx"
 
@@ -27,6 +31,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        if saturates():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = ort.InferenceSession(str(require_file(path)), options, providers=["CPUExecutionProvider"])
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = read_shape(path, spec, [i.shape for i in inputs], [o.shape for o in outputs])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from device_agent import preprocess
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.manifest import InputSpec
+from device_agent.runtimes.saturation import saturates
 from device_agent.runtimes.shape import look_up, read_shape, require_file
 from device_agent.runtimes.silence import require_silent
 
@@ -19,7 +20,9 @@ class OpenVINO:
     """An .xml file with its .bin beside it, float32 in and out.
 
     Weights stored as fp16 compute in float32: without the hint the plugin takes bfloat16 where the CPU has it, and the
-    same file would answer differently on another machine. `precision` is what the plugin says it computes in.
+    same file would answer differently on another machine. Where 8-bit kernels saturate, int8 files compute in float32
+    too, rounded as they say: the same answers, at the speed of float. `precision` is what the plugin says it computes
+    in.
     """
 
     name = "openvino"
@@ -37,6 +40,8 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
         }
+        if saturates():
+            settings["LP_TRANSFORMS_MODE"] = "NO"
         compiled = ov.Core().compile_model(str(path), "CPU", settings)
         inputs, outputs = compiled.inputs, compiled.outputs
         shapes = [

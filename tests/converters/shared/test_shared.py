@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -154,3 +158,42 @@ def test_an_operator_that_cannot_be_shared_is_named(tmp_path: Path) -> None:
     export = Export(keras.Model(image, keras.layers.Dense(2)(features)), InputSpec(height=8, width=8), images, tmp_path)
     with pytest.raises(Unsupported, match="no TANH"):
         shared.write("onnx", export, tmp_path)
+
+
+ON_A_PROCESSOR = """
+import sys
+from pathlib import Path
+import numpy as np
+from device_agent.contract.manifest import InputSpec
+from device_agent.runtimes import logits, open_runtime, saturation
+
+runtime, path, images, cpuinfo, answers = sys.argv[1:]
+saturation.CPUINFO = Path(cpuinfo)
+pictures = np.load(images)
+model = open_runtime(runtime, Path(path), InputSpec(height=pictures.shape[1], width=pictures.shape[2]))
+np.save(answers, [logits(model, image) for image in pictures])
+"""
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_without_vnni_the_answers_are_the_same(runtime: str, make: Make, images: np.ndarray, tmp_path: Path) -> None:
+    """On an emulated processor with AVX2 and no VNNI; a runtime that is told it had VNNI saturates there."""
+    qemu = shutil.which("qemu-x86_64-static")
+    if qemu is None or platform.machine() != "x86_64":
+        pytest.skip("qemu: no qemu-x86_64-static, or this machine is no x86-64")
+    export = make("mobilenet-v2")
+    file = shared.write(runtime, export, tmp_path)[0]
+    np.save(tmp_path / "images.npy", images[:4])
+    found = {}
+    for name, flags in (("guarded", "sse4_1 avx avx2"), ("misled", "avx2 avx_vnni")):
+        (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
+        arguments = [runtime, file, tmp_path / "images.npy", tmp_path / "cpuinfo", tmp_path / f"{name}.npy"]
+        command = [qemu, "-cpu", "Haswell", sys.executable, "-c", ON_A_PROCESSOR, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[name] = np.load(tmp_path / f"{name}.npy")
+    expected = answers("litert", shared.source(export), export.spec, images[:4])
+    graph = read_graph(shared.source(export))
+    step = float(graph.tensors[graph.outputs[0]].scale[0])
+    assert np.abs(found["guarded"] - expected).max() < 0.5 * step
+    assert np.abs(found["misled"] - expected).max() > 2 * step, "the danger is real, so that the guard is needed"
