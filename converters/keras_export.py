@@ -48,7 +48,7 @@ class Export:
         self.ranges = ranges
         self.training = training
         self.teacher = teacher or model
-        self._taught: dict[tuple[int, bool], Export] = {}
+        self._taught: dict[int, Export] = {}
 
     @functools.cached_property
     def frozen(self) -> Any:
@@ -82,17 +82,16 @@ class Export:
             return self
         return self._with(model, self.scratch / "equalised")
 
-    def taught(self, epochs: int, *, rounded: bool = True, progress: Callable[[str], None] | None = None) -> Export:
-        """The same network after quantization-aware training, done once; if not `rounded`, after as many epochs
-        without rounding, the control."""
+    def taught(self, epochs: int, *, progress: Callable[[str], None] | None = None) -> Export:
+        """The same network after quantization-aware training, done once."""
         assert self.training is not None, "there are images to train on"
-        if (epochs, rounded) not in self._taught:
+        if epochs not in self._taught:
             model = fine_tune(
                 self.model, self.training(), self.calibration, self.spec,
-                epochs=epochs, rounded=rounded, progress=progress,
+                epochs=epochs, progress=progress,
             )  # fmt: skip
-            self._taught[epochs, rounded] = self._with(model, self.scratch / f"taught-{epochs}-{rounded}")
-        return self._taught[epochs, rounded]
+            self._taught[epochs] = self._with(model, self.scratch / f"taught-{epochs}")
+        return self._taught[epochs]
 
     def _with(self, model: Any, scratch: Path) -> Export:
         """The same with another model, which is to answer as this one's."""

@@ -22,6 +22,7 @@ from converters.int8_options import Int8Options
 from converters.keras_export import Export
 from converters.missing_operator import naming_operators
 from converters.parity import ParityReport, Reference, measure, precision_of
+from converters.quantization_aware import obstacle
 from converters.scheme import SHARING, SchemeReport, convert
 from converters.shared.graph import Unsupported
 from device_agent.contract.errors import ParityFailed
@@ -35,8 +36,7 @@ _OTHER = "integers other than those of a runtime that another step served"
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """A step that was tried, what it costs on the device, and the seconds that its conversion took. Macro-F1 and recall
     of the rarest defect that are lost against Keras, and the agreement with it, are measured and 0 to 1; `failures`
-    says what the gate objects to. `control` is what as much training brings without what the step is about; it is
-    never kept."""
+    says what the gate objects to. `control` is what the step brings without what it is about; it is never kept."""
 
     name: str
     costs: str
@@ -58,11 +58,13 @@ class Made(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """`make` writes the files; None where there is nothing to do that was not done before. `control` likewise."""
+    """`make` writes the files; None where there is nothing to do that was not done before. `prepare` is what takes long
+    before, and tells how far it is; `control` writes the files of the control."""
 
     name: str
     costs: str
     make: Callable[[Work], _Files | None]
+    prepare: Callable[[Work], None] | None = None
     control: Callable[[Work], _Files | None] | None = None
 
 
@@ -130,7 +132,7 @@ def rungs(name: str, ranges: str, asked: Int8Options) -> list[Rung]:
         found += [Rung(names[count], "the time of these in float", _floats(count)) for count in FLOAT_LAYERS]
     if asked.qat:
         title = f"quantization-aware training ({asked.qat} epochs)"
-        found.append(Rung(title, _OTHER, _taught(rounded=True), _taught(rounded=False)))
+        found.append(Rung(title, _OTHER, _taught(asked.qat), _learn, _taught(0)))
     return found
 
 
@@ -166,6 +168,8 @@ def climb(
         if progress is not None and steps:
             progress(f"{name}, {rung.name}")
         start = time.monotonic()
+        if rung.prepare is not None:
+            rung.prepare(work)
         with held_back(), naming_operators(name):
             made = rung.make(work)
         if made is None:
@@ -176,7 +180,7 @@ def climb(
         if steps and scheme is not None:
             scheme = msgspec.structs.replace(scheme, asked=asked.scheme, reason=f"after {others(len(steps))} failed")
         step = _step(_title(rung, scheme, first=not steps), rung.costs, seconds, report)
-        if rung.control is not None:
+        if rung.control is not None and report.passed:
             step = msgspec.structs.replace(step, control=_controlled(work, rung, reference))
         steps.append(step)
         if report.passed:
@@ -202,7 +206,7 @@ def _controlled(work: Work, rung: Rung, reference: Reference) -> Step:
             made = rung.control(work)
         assert made is not None, "what the rung can do the control can"
         report = measure(work.runtime, work.precision, made[0][0], work.export.spec, reference, max_drop=_limit(work))
-        return _step(f"{rung.name} without rounding", _FREE, time.monotonic() - start, report)
+        return _step("the same with nothing learnt", _FREE, time.monotonic() - start, report)
     finally:
         shutil.rmtree(work.folder)
         work.folder = folder
@@ -251,11 +255,22 @@ def _shared_or_own(work: Work, export: Export) -> _Files | None:
     return made if made is not None or work.asked.scheme == "shared" else work.own(export)
 
 
-def _taught(*, rounded: bool) -> Callable[[Work], _Files | None]:
+def _learn(work: Work) -> None:
+    """The training itself, whose epochs are told."""
+    tell = work.progress or (lambda _: None)
+    if work.export.training is None:
+        return
+    if against := obstacle(work.export.model):
+        tell(f"no quantization-aware training: layer {against}")
+    else:
+        work.export.taught(work.asked.qat, progress=tell)
+
+
+def _taught(epochs: int) -> Callable[[Work], _Files | None]:
     def make(work: Work) -> _Files | None:
-        if work.export.training is None:
+        if work.export.training is None or obstacle(work.export.model):
             return None
-        return _shared_or_own(work, work.export.taught(work.asked.qat, rounded=rounded, progress=work.progress))
+        return _shared_or_own(work, work.export.taught(epochs))
 
     return make
 

@@ -2,10 +2,13 @@
 
 Kernels and activations are rounded in the forward pass as int8 will round them, gradients pass as if they were not
 (Jacob et al. 2018, Quantization and training of neural networks for efficient integer-arithmetic-only inference).
-Normalisation stays as it was learnt: a kernel's scale is one of its channel, so that folding it in later does not
+The statistics of normalisations stay: a kernel's scale is one of its channel, so that folding them in later does not
 change what is rounded. The model's own answers are the teacher, no label is seen: an artifact that passes its gate
 afterwards still is what was trained. The kernels that come back are rounded, so that whoever quantizes them on another
 grid corrects the biases for the difference alone.
+
+Not simulated: the common scale of a residual sum, the gates within a hard activation, kernels of layers other than
+convolutions and matrix products.
 """
 
 from __future__ import annotations
@@ -40,7 +43,6 @@ def fine_tune(
     spec: InputSpec,
     *,
     epochs: int,
-    rounded: bool = True,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Any:
@@ -51,23 +53,44 @@ def fine_tune(
         images: (n, h, w, c) uint8 fitted to `spec`, to learn on.
         calibration: images (n, h, w, c) uint8 that the ranges of the activations are taken from.
         spec: how an image becomes the model's input.
-        epochs: passes over `images`.
-        rounded: False trains the same number of steps without rounding, the control.
+        epochs: passes over `images`; 0 rounds and corrects biases and learns nothing, the control.
         seed: of the order of the images.
         progress: is told each epoch with its mean loss, a share of the variance of the logits.
     """
     keras, tf = require("keras", extra="toolkit"), require("tensorflow", extra="toolkit")
-    seen = _observe(keras, model, calibration, spec) if rounded else {}
+    seen = _observe(keras, model, calibration, spec)
     pupil = _clone(keras, tf, model, {name: _range(each) for name, each in seen.items() if each.high > each.low})
-    for layer in pupil.layers if rounded else ():
+    for layer in pupil.layers:
         _take_back(layer, seen)
+    if epochs:
+        _learn(keras, tf, model, pupil, images, spec, epochs, seed, progress)
+    taught = keras.models.clone_model(model)
+    for layer in _weighted(taught):
+        learnt = pupil.get_layer(layer.name).get_weights()
+        if layer.__class__.__name__ in _KERNELS:
+            learnt[0] = _rounded(layer, learnt[0])
+        layer.set_weights(learnt)
+    return taught
+
+
+def _learn(
+    keras: Any,
+    tf: Any,
+    model: Any,
+    pupil: Any,
+    images: NDArray[np.uint8],
+    spec: InputSpec,
+    epochs: int,
+    seed: int,
+    progress: Callable[[str], None] | None,
+) -> None:
     values, rng = table(spec), np.random.default_rng(seed)
     starts = range(0, len(images), BATCH)
     wanted = np.concatenate([np.asarray(model(values[images[at : at + BATCH]], training=False)) for at in starts])
     rate = keras.optimizers.schedules.CosineDecay(RATE, epochs * len(starts))
     optimizer = keras.optimizers.Adam(rate)
     optimizer.build(pupil.trainable_variables)
-    step = _step(tf, pupil, optimizer, float(wanted.var()), rounded=rounded)
+    step = _step(tf, pupil, optimizer, float(wanted.var()))
     for epoch in range(1, epochs + 1):
         losses = [
             float(step(tf.constant(values[images[rows]]), tf.constant(wanted[rows])))
@@ -75,13 +98,19 @@ def fine_tune(
         ]
         if progress is not None:
             progress(f"epoch {epoch}/{epochs}, loss {np.mean(losses):.5f}")
-    taught = keras.models.clone_model(model)
-    for layer in _weighted(taught):
-        values = pupil.get_layer(layer.name).get_weights()
-        if rounded and layer.__class__.__name__ in _KERNELS:
-            values[0] = _rounded(layer, values[0])
-        layer.set_weights(values)
-    return taught
+
+
+def obstacle(model: Any) -> str:
+    """Why the model cannot be trained so, empty if it can: the first layer that is a model, is used more than once or
+    gives several tensors."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            return f"{layer.name} is a model of its own"
+        if len(layer._inbound_nodes) > 1:
+            return f"{layer.name} is used more than once"
+        if isinstance(layer.output, (list, tuple)):
+            return f"{layer.name} gives several tensors"
+    return ""
 
 
 def _weighted(model: Any) -> list[Any]:
@@ -92,7 +121,7 @@ def _batches(order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     return (order[at : at + BATCH] for at in range(0, len(order), BATCH))
 
 
-def _step(tf: Any, pupil: Any, optimizer: Any, variance: float, *, rounded: bool) -> Callable[[Any, Any], Any]:
+def _step(tf: Any, pupil: Any, optimizer: Any, variance: float) -> Callable[[Any, Any], Any]:
     variables = pupil.trainable_variables
     axes = {id(layer.kernel): _channel(layer) for layer in pupil.layers if layer.__class__.__name__ in _KERNELS}
 
@@ -100,7 +129,7 @@ def _step(tf: Any, pupil: Any, optimizer: Any, variance: float, *, rounded: bool
     def step(inputs: Any, wanted: Any) -> Any:
         with tf.GradientTape() as tape:
             weights = [
-                _through(tf, each, axes[id(each)]) if rounded and id(each) in axes else tf.convert_to_tensor(each)
+                _through(tf, each, axes[id(each)]) if id(each) in axes else tf.convert_to_tensor(each)
                 for each in variables
             ]
             logits, _ = pupil.stateless_call(weights, pupil.non_trainable_variables, inputs, training=False)
@@ -139,6 +168,7 @@ def _clone(keras: Any, tf: Any, model: Any, ranges: Ranges) -> Any:
         return keras.layers.Lambda(rounding, output_shape=lambda _: shape, name=f"{layer.name}_rounded")(value)
 
     made = keras.models.clone_model(model, call_function=call)
+    made.trainable = True  # a kernel that training left alone is rounded all the same
     for layer in _weighted(model):
         made.get_layer(layer.name).set_weights(layer.get_weights())
     return made

@@ -101,7 +101,7 @@ def train(only: str) -> None:
 def convert(only: str, folds: tuple[int, ...]) -> None:
     """Make the int8 artifacts of every run that is there."""
     names = [f"{runtime}-int8" for runtime in RUNTIMES]
-    for network, run in _runs(only, folds):
+    for network, run in runs_there(only, folds):
         for each in convert_run(run, names):
             scheme = each.artifact.scheme if each.artifact is not None else None
             click.echo(f"{network.label} {run.dir.name} {each.name}: {each.outcome}; {scheme and scheme.reason}")
@@ -117,7 +117,7 @@ def table(write: bool) -> None:
         Path(__file__).with_name("results.md").write_text(text + "\n")
 
 
-def _runs(only: str = "", folds: tuple[int, ...] = ()) -> list[tuple[Network, Run]]:
+def runs_there(only: str = "", folds: tuple[int, ...] = ()) -> list[tuple[Network, Run]]:
     return [
         (network, open_run(network.folder(fold)))
         for network in NETWORKS
@@ -140,7 +140,7 @@ def _report() -> list[str]:
     steps = ["", "| network | runtime | equal % | 1 | 2 | more | time / own quantizer's, each fold |",
              "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for network in NETWORKS:
-        runs = [run for each, run in _runs() if each is network]
+        runs = [run for each, run in runs_there() if each is network]
         for runtime in RUNTIMES:
             name = f"{runtime}-int8"
             there = [run for run in runs if name in run.artifacts()]

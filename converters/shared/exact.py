@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.activations import Seen, estimator, observe
-from converters.shared.graph import clip_of
+from converters.shared.graph import Unsupported, clip_of
+from converters.shared.units import note
 from converters.tflite_file import Graph, Operator, edit, read_graph
 from device_agent.contract.errors import BadInput
 
@@ -63,11 +64,13 @@ def make_exact(
 
     Raises:
         BadInput: the files are not of one network.
+        Unsupported: a layer is used more than once.
     """
     graph, floats = read_graph(path), read_graph(float_path)
     kernels = _linear(graph), _linear(floats)
     if [_shape(graph, each) for each in kernels[0]] != [_shape(floats, each) for each in kernels[1]]:
         raise BadInput(f"{float_path}: is not the float model of {path}")
+    _refuse_shared(kernels[0])
     seen = _observe(float_path, graph, floats, kernels, images)
     scales = _choose(graph, {} if ranges == "minmax" else _ranges(seen, ranges), span)
     means = {number: each.means for number, each in seen.items()} if bias_correction else {}
@@ -77,12 +80,14 @@ def make_exact(
         for operator, twin in zip(*kernels, strict=True)
     ]
     implied = [number for number, each in enumerate(graph.operators) if _saturates(graph, each)]
+    clips = {graph.operators[n].outputs[0]: graph.operators[n].options["fusedActivationFunction"] for n in implied}
 
     def change(schema: Any, model: Any) -> None:
         main = model.subgraphs[0]
         for number, (scale, zero_point) in changes.items():
             main.tensors[number].quantization.scale = [scale]
             main.tensors[number].quantization.zeroPoint = [zero_point]
+        note(schema, model, {number: each.real for number, each in scales.items()}, clips)
         for number in implied:
             main.operators[number].builtinOptions.fusedActivationFunction = 0
         for number, steps, data in (each for pair in weights for each in pair):
@@ -94,6 +99,12 @@ def make_exact(
             model.buffers.append(buffer)
 
     edit(path, change)
+
+
+def _refuse_shared(kernels: list[Operator]) -> None:
+    read = [operator.inputs[1] for operator in kernels]
+    if len(set(read)) < len(read):
+        raise Unsupported("a layer that is used more than once: its weights cannot have a scale for each use")
 
 
 def _linear(graph: Graph) -> list[Operator]:

@@ -33,7 +33,15 @@ class OnnxRuntime:
         options.log_severity_level = 4
         if saturates():
             options.add_session_config_entry("session.x64quantprecision", "1")
-        self._session = ort.InferenceSession(str(require_file(path)), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = ort.InferenceSession(str(require_file(path)), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            if saturates() and "AddInitializer" in str(error):
+                raise BadInput(
+                    f"{path}: 8-bit kernels saturate on this processor (x86 without VNNI), and this file cannot be "
+                    "computed exactly because its kernels share zero points; convert it again"
+                ) from error
+            raise
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = read_shape(path, spec, [i.shape for i in inputs], [o.shape for o in outputs])
         for tensor in (inputs[0], outputs[0]):

@@ -13,7 +13,7 @@ from converters.keras_export import Export
 from converters.mixed_graph import Mix, true_constants, write_mixed
 from converters.network import open_network
 from converters.noise_causes import gates_of
-from converters.tflite import write_fp32, write_int8
+from converters.tflite import float_twin, write_int8
 from converters.tflite_file import read_graph
 
 pytestmark = pytest.mark.slow
@@ -31,9 +31,9 @@ def test_weights_and_gates_of_a_v3_are_found(tmp_path: Path) -> None:
     tiny_models = _tiny_models()
     images, _ = tiny_models.textures(40, seed=2)
     export = Export(tiny_models.tiny("mobilenet-v3-small"), tiny_models.SPEC, images, tmp_path)
-    for name in ("float", "int8", "mixed"):
+    for name in ("int8", "mixed"):
         (tmp_path / name).mkdir()
-    (trained,), (path,) = write_fp32(export, tmp_path / "float"), write_int8(export, tmp_path / "int8")
+    trained, (path,) = float_twin(export), write_int8(export, tmp_path / "int8")
     graph = read_graph(path)
     floats = true_constants(graph, read_graph(trained))
     assert len(floats) > 40

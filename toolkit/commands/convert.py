@@ -69,8 +69,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=0,
     metavar="EPOCHS",
-    help="int8: where nothing else passes, train so many epochs with rounding, and as many without as the control. "
-    " [default: 0, never]",
+    help="int8: where nothing else passes, train so many epochs with rounding.  [default: 0, never]",
 )
 @click.option("--force", is_flag=True, help="Convert also what is up to date.")
 @click.option("--check", is_flag=True, help="Then say where each operator of the artifacts runs; needs --for.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from converters.keras_export import Export
 from converters.layers import limits
 from converters.mixed_graph import Floats, Mix, true_constants, write_mixed
 from converters.network import open_network
+from converters.shared.units import restore
 from converters.tflite_file import Graph, read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
@@ -59,7 +62,7 @@ def subject_of_run(run: Run, name: str, *, images: int) -> Subject:
     artifact = open_artifact(run, name)
     if artifact.runtime != "litert" or artifact.precision != "int8":
         raise BadInput(f"{run.dir}: {name} cannot be explained; what can is an int8 .tflite file, litert-int8")
-    path, spec, rows = artifact.files[0], run.record.input, run.rows("val")
+    path, spec, rows = _in_own_units(artifact.files[0]), run.record.input, run.rows("val")
     labels = np.asarray(run.dataset().labels, np.int64)
     if not len(rows):
         raise BadInput(f"{run.dir}: no validation images, so there is nothing to see the layers on")
@@ -67,7 +70,7 @@ def subject_of_run(run: Run, name: str, *, images: int) -> Subject:
     pictures = load(run.dataset(), spec, judged)
     graph = read_graph(path)
     with tempfile.TemporaryDirectory() as folder:
-        trained = _trained(run, Path(folder))
+        trained = _trained(run, graph, Path(folder))
         floats = true_constants(graph, read_graph(trained))
         reference = _answers(trained, spec, pictures)
         same = bool(floats) and _same(_twin_answers(path, floats, spec, pictures), reference)
@@ -91,6 +94,7 @@ def subject_of_file(path: Path, data: Path, *, images: int) -> Subject:
     Raises:
         NotFound, BadInput: as for `read_graph` and `open_dataset`; or the input is no image.
     """
+    path = _in_own_units(path)
     graph = read_graph(path)
     spec = spec_of(path, graph)
     dataset = open_dataset(data, join=False)
@@ -118,16 +122,30 @@ def spec_of(path: Path, graph: Graph) -> InputSpec:
     return InputSpec(height=shape[1], width=shape[2], scale=(high - low) / 255, offset=low, **grey)  # type: ignore[arg-type]
 
 
-def _trained(run: Run, folder: Path) -> Path:
-    """The float .tflite file of the run: its artifact, or written now."""
+def _in_own_units(path: Path) -> Path:
+    """The file, or a copy of it for as long as the program runs whose scales are those of the network's own units."""
+    folder = Path(tempfile.mkdtemp(prefix="lineside-explain-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    read_graph(path)
+    copy = folder / path.name
+    shutil.copyfile(path, copy)
+    return copy if restore(copy) else path
+
+
+def _trained(run: Run, stored: Graph, folder: Path) -> Path:
+    """The float .tflite file of the network that `stored` is made of: the run's artifact, or written now where there is
+    none, or where int8 is made of an identical form."""
     made = run.artifact_dir("litert-fp32")
     if is_current(made, file_sha256(run.model_path)):
-        return open_artifact(run, "litert-fp32").files[0]
-    from converters.tflite import write_fp32
+        (path,) = open_artifact(run, "litert-fp32").files
+        kinds = [{operator.kind for operator in graph.operators} for graph in (read_graph(path), stored)]
+        if ("HARD_SWISH" in kinds[0]) == ("HARD_SWISH" in kinds[1]):
+            return path
+    from converters.tflite import float_twin
 
     nothing = np.empty((0, run.record.input.height, run.record.input.width, run.record.input.channels), np.uint8)
     with held_back():
-        return write_fp32(Export(run.model(), run.record.input, nothing, folder), folder)[0]
+        return float_twin(Export(run.model(), run.record.input, nothing, folder))
 
 
 def _export(run: Run) -> Export:

@@ -22,6 +22,8 @@ from converters.keras_export import Export
 from converters.parity import answers
 from converters.scheme import differences
 from converters.shared.graph import Unsupported
+from converters.shared.units import restore
+from converters.tflite import float_twin
 from converters.tflite_file import read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
@@ -110,6 +112,29 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path: Path) -> None:
     graph = read_graph(shared.source(export))
     values = graph.tensors[graph.operators[0].inputs[2]].values()
     np.testing.assert_allclose(values[1] / values[2], 5 / 3, rtol=1e-3)
+
+
+def test_the_networks_own_units_come_back(make: Make, images: np.ndarray, tmp_path: Path) -> None:
+    """With them a file gives the same answers, and its tensors hold what the float network's do."""
+    export = make("mobilenet-v2")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(shared.source(export).read_bytes())
+    free, floats = read_graph(path), read_graph(float_twin(export))
+    assert restore(path) and not restore(path)
+    own = read_graph(path)
+    for one, other in zip(free.tensors, own.tensors, strict=True):
+        assert (one.data is None) or np.array_equal(one.data, other.data), "the integers stay"
+    kernels = [[each for each in graph.operators if "CONV" in each.kind] for graph in (free, own, floats)]
+    changed = 0
+    for before, after, twin in zip(*kernels, strict=True):
+        mine, true = own.tensors[after.inputs[1]].values(), floats.tensors[twin.inputs[1]].values()
+        assert np.linalg.norm(mine - true) < 0.05 * np.linalg.norm(true)
+        changed += not np.allclose(mine, free.tensors[before.inputs[1]].values(), rtol=1e-3)
+        assert after.options["fusedActivationFunction"] == twin.options["fusedActivationFunction"]
+    assert changed > 10
+    one, other = (answers("litert", file, export.spec, images[:50]) for file in (shared.source(export), path))
+    step = float(own.tensors[own.outputs[0]].scale[0])
+    assert np.abs(one - other).max() <= 3 * step and (one.argmax(axis=1) == other.argmax(axis=1)).mean() > 0.9
 
 
 def test_the_form_without_hard_activations_is_the_same_function(make: Make, images: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from toolkit.models.answers import predict
 from toolkit.models.architecture import Architecture
 from toolkit.paths import locked
 from toolkit.runs import open_run
-from toolkit.training import learning, trainer
+from toolkit.training import examples, learning, trainer
 from toolkit.training.checkpoint import Epoch, load_checkpoint
 from toolkit.training.recipe import Recipe, make_recipe
 from toolkit.training.results import TrainingResult
@@ -348,7 +348,7 @@ def test_killed_after_the_last_epoch_it_keeps_the_same_point_of_the_line(
 def test_pictures_in_a_file_give_the_same_weights(
     data: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "open_pictures", functools.partial(open_pictures, in_memory_bytes=0))
+    monkeypatch.setattr(examples, "open_pictures", functools.partial(open_pictures, in_memory_bytes=0))
     _train(data, tmp_path / "run")
     assert _same_weights(tmp_path / "run", whole)
 
