@@ -148,7 +148,5 @@ def _saturation(found: Explanation) -> list[str]:
         return [said]
     judged = fix.judgement
     points = "" if judged.points is None else f", macro-F1 {judged.points:+.1f} points"
-    return [
-        said,
-        f"{fix.fix} would end it for other programs too: error {-judged.gain:+.0%}, agreement {judged.agreement:.1%}{points}",
-    ]
+    cure = f"{fix.fix} would end it for other programs too: error {-judged.gain:+.0%}"
+    return [said, f"{cure}, agreement {judged.agreement:.1%}{points}"]
