@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 
 from device_agent.contract.optional import require
+from device_agent.runtimes.onnx import session_options
+from device_agent.runtimes.openvino import settings
 from device_agent.runtimes.silence import require_silent
 
 _MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "NhwcMaxPool", "Identity"}
@@ -71,9 +73,8 @@ def ask_onnx(path: Path) -> Truth:
 def _optimized(path: Path) -> Any:
     onnx, ort = require("onnx", extra="toolkit"), require_silent("onnxruntime", extra="agent-onnx")
     with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
+        options = session_options(ort)
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        options.log_severity_level = 3
         ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(options.optimized_model_filepath)
 
@@ -81,8 +82,7 @@ def _optimized(path: Path) -> Any:
 def ask_openvino(path: Path) -> Truth:
     """By the precision of the node into which the plugin put each operator; what it fused away is not named."""
     ov = require_silent("openvino", extra="agent-openvino")
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = ov.Core().compile_model(str(path), "CPU", settings)
+    compiled = ov.Core().compile_model(str(path), "CPU", settings())
     precision: dict[str, str] = {}
     for node in compiled.get_runtime_model().get_ordered_ops():
         facts = node.get_rt_info()

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
+from collections.abc import Set
 
-_CPUINFO = Path("/proc/cpuinfo")
+from device_agent.runtimes.saturation import instructions
+
 _BYTES = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 _LESS = ("avx512bw", "avx2", "avx", "sse4_1", "asimd", "neon")
 
 
-def instruction_set(cpuinfo: str | None = None) -> str:
+def instruction_set(flags: Set[str] | None = None) -> str:
     """Machine and its best instructions for int8: "x86_64 amx_int8 avx512_vnni avx_vnni", "x86_64 avx2 without VNNI".
 
     Without VNNI, x86 adds two products of bytes in 16 bits, where they saturate.
 
-    >>> instruction_set("flags : sse4_1 avx avx2").partition(" ")[2]
+    >>> instruction_set({"sse4_1", "avx", "avx2"}).partition(" ")[2]
     'avx2 without VNNI'
     """
-    text = cpuinfo if cpuinfo is not None else _CPUINFO.read_text() if _CPUINFO.exists() else ""
-    flags = set(text.split())
+    flags = instructions() if flags is None else flags
     found = [each for each in _BYTES if each in flags]
     if not found:
         found = [each for each in _LESS if each in flags][:1]

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from converters.layers import kernel_of, layer_names, limits, noisy_layers, output_of
 from converters.mixed_graph import INPUT, Floats, Mix, write_mixed
 from converters.network import Network, open_network
-from converters.tflite_file import Graph, read_graph
+from converters.tflite_file import Graph, Tensor, read_graph
+from device_agent import preprocess
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 
@@ -106,9 +107,9 @@ def measure_noise(
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "mixed.tflite"
 
-        def opened(mix: Mix) -> _Opened:
+        def opened(mix: Mix, table: NDArray[np.float32] | None = None) -> _Opened:
             places = write_mixed(path, scratch, mix, floats, graph=graph)
-            return _Opened(open_network(scratch, spec), places)
+            return _Opened(open_network(scratch, spec, table), places)
 
         whole = Mix(integers=frozenset(range(len(graph.operators))), float_input=False, shown=outputs)
         together = _run_both(graph, layers, opened(Mix(shown=outputs)), opened(whole), images)
@@ -118,7 +119,10 @@ def measure_noise(
             if progress is not None:
                 progress(names[number])
             tensor, alone = output_of(graph, number), frozenset([number])
-            network = opened(Mix(rounded=alone, weights=alone, shown=frozenset([tensor])))
+            if number == INPUT:
+                network = opened(Mix(shown=frozenset([tensor])), _coded(graph.tensors[tensor], spec))
+            else:
+                network = opened(Mix(rounded=alone, weights=alone, shown=frozenset([tensor])))
             own[number] = _own_part(tensor, network, together, images)
     made = [
         _layer(graph, number, together.power[number], own[number], together.seen[output_of(graph, number)], floats)
@@ -127,6 +131,15 @@ def measure_noise(
     made = [msgspec.structs.replace(each, harm=each.harm / spread) for each in made]
     shifts = {number: each.shift for number, each in own.items()}
     return Noise(made, together.seen, shifts, together.reference, together.answers, spread)
+
+
+def _coded(tensor: Tensor, spec: InputSpec) -> NDArray[np.float32]:
+    """What each byte becomes by the codes of the input (256,), without what all of them are off: the first bias makes
+    up for that, or it is a shade of brightness."""
+    scale, zero_point = float(tensor.scale[0]), int(tensor.zero_point[0])
+    codes = preprocess.table(spec, scale=scale, zero_point=zero_point, dtype=tensor.dtype)
+    true, got = preprocess.table(spec), (codes.astype(np.float64) - zero_point) * scale
+    return np.asarray(got - np.mean(got - true), np.float32)
 
 
 def _spread(path: Path, logits: NDArray[np.float32]) -> float:
@@ -253,7 +266,7 @@ def _layer(graph: Graph, number: int, power: _Power, own: _Own, seen: Seen, floa
         number=number,
         name=layer_names(graph)[number],
         kind="INPUT" if number == INPUT else graph.operators[number].kind,
-        sqnr_db=power.ratio_db(),
+        sqnr_db=own.ratio_db if number == INPUT else power.ratio_db(),
         own_db=own.ratio_db,
         weights_db=_CEILING_DB,
         harm=own.harm,

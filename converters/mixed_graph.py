@@ -134,10 +134,8 @@ class _Mixer:
         if not (self.mix.float_input and self.graph.tensors[number].quantized):
             self.as_integer.add(number)
             return number
-        given = self.as_float[number] = self._new_float(number)
-        if INPUT in self.mix.rounded:
-            self._round(number)
-        return given
+        self.as_float[number] = self._new_float(number)
+        return self.as_float[number]
 
     def _keep(self, operator: Operator, made: Any) -> None:
         for number in dict.fromkeys(operator.inputs):

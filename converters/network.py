@@ -16,17 +16,17 @@ from device_agent.contract.optional import require
 
 
 class Network:
-    """A .tflite file, opened to look into."""
+    """A .tflite file, opened to look into; `table` (256,) is what it gets for each byte, if not what `spec` says."""
 
-    def __init__(self, interpreter: Any, spec: InputSpec) -> None:
+    def __init__(self, interpreter: Any, spec: InputSpec, table: NDArray[np.float32] | None = None) -> None:
         self._interpreter = interpreter
         details = interpreter.get_input_details()[0]
         self._input = details["index"]
         quantized = len(details["quantization_parameters"]["scales"]) > 0
         scale, zero_point = details["quantization"]
-        self._table = preprocess.table(
-            spec, scale=scale if quantized else None, zero_point=zero_point, dtype=np.dtype(details["dtype"]).name
-        )
+        dtype = np.dtype(details["dtype"]).name
+        usual = preprocess.table(spec, scale=scale if quantized else None, zero_point=zero_point, dtype=dtype)
+        self._table = usual if table is None else table
         self._output = interpreter.get_output_details()[0]["index"]
         self._scales = {each["index"]: each["quantization"] for each in interpreter.get_output_details()}
 
@@ -45,8 +45,8 @@ class Network:
         return np.asarray((raw.astype(np.float32) - np.float32(zero_point)) * np.float32(scale or 1))
 
 
-def open_network(path: Path, spec: InputSpec) -> Network:
-    """The file at `path`, opened by LiteRT with its own kernels.
+def open_network(path: Path, spec: InputSpec, table: NDArray[np.float32] | None = None) -> Network:
+    """The file at `path`, opened by LiteRT with its own kernels; `table` as for `Network`.
 
     Raises:
         BadInput: LiteRT cannot run it, or it is for images of another size.
@@ -61,4 +61,4 @@ def open_network(path: Path, spec: InputSpec) -> Network:
     shape = tuple(int(size) for size in interpreter.get_input_details()[0]["shape"])
     if shape != (1, spec.height, spec.width, spec.channels):
         raise BadInput(f"{path}: takes {shape}, the images are (1, {spec.height}, {spec.width}, {spec.channels})")
-    return Network(interpreter, spec)
+    return Network(interpreter, spec, table)

@@ -33,10 +33,10 @@ class Patient(NamedTuple):
 
 
 class Fix(NamedTuple):
-    """`name` in words. `apply` writes the changed file and gives the InputSpec that goes with it."""
+    """`name` in words. `apply` writes the changed file."""
 
     name: str
-    apply: Callable[[Patient, Path], InputSpec]
+    apply: Callable[[Patient, Path], None]
 
 
 def fixes_for(suspicion: Suspicion) -> list[Fix]:
@@ -51,15 +51,14 @@ def _keep_float(suspicion: Suspicion) -> Fix:
     return Fix(f"keep {name} in float", keep_float(suspicion.layers))
 
 
-def keep_float(layers: Sequence[int]) -> Callable[[Patient, Path], InputSpec]:
+def keep_float(layers: Sequence[int]) -> Callable[[Patient, Path], None]:
     """These operators compute in float, and so do those that read their results, which would be rounded otherwise."""
 
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         graph = patient.graph
         readers = {reader for layer in layers for reader in graph.readers.get(output_of(graph, layer), [])}
         whole = frozenset(range(len(graph.operators))) - set(layers) - readers
         write_mixed(patient.path, target, Mix(integers=whole, float_input=INPUT in layers), patient.floats)
-        return patient.spec
 
     return apply
 
@@ -68,54 +67,50 @@ def _clip_range(suspicion: Suspicion) -> Fix:
     """The range of least squared error in the place of the extremes (Banner et al. 2019, Post training 4-bit
     quantization of convolutional networks, treat such clipping)."""
 
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         shutil.copyfile(patient.path, target)
         tensor = output_of(patient.graph, suspicion.layers[-1])
         sample = patient.noise.seen[tensor].sample
         low, high = rescaling.best_range(sample, *limits(patient.graph.tensors[tensor]))
         rescaling.set_ranges(target, {tensor: (low, high)})
-        return patient.spec
 
     return Fix("range of least squared error", apply)
 
 
 def _widen_range(suspicion: Suspicion) -> Fix:
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         shutil.copyfile(patient.path, target)
         tensor = output_of(patient.graph, suspicion.layers[-1])
         seen = patient.noise.seen[tensor]
         rescaling.set_ranges(target, {tensor: (float(seen.low.min()), float(seen.high.max()))})
-        return patient.spec
 
     return Fix("range of the values that were seen", apply)
 
 
 def _take_bytes(suspicion: Suspicion) -> Fix:
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         shutil.copyfile(patient.path, target)
-        return rescaling.take_bytes(target, patient.spec)
+        rescaling.take_bytes(target, patient.spec)
 
     return Fix("a code for each byte, the half step in the first bias", apply)
 
 
 def _write_out(suspicion: Suspicion) -> Fix:
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         shutil.copyfile(patient.path, target)
         hard_swish.rewrite(target)
-        return patient.spec
 
     return Fix("all of them as x * clip(x / 6 + 1/2), the same function", apply)
 
 
 def _clip_all() -> Fix:
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         shutil.copyfile(patient.path, target)
         graph, seen = patient.graph, patient.noise.seen
         layers = [each.number for each in patient.noise.layers if each.number != INPUT]
         tensors = [each for each in (output_of(graph, n) for n in layers) if rescaling.has_own_range(graph, each)]
         ranges = {each: rescaling.best_range(seen[each].sample, *limits(graph.tensors[each])) for each in tensors}
         rescaling.set_ranges(target, ranges)
-        return patient.spec
 
     return Fix("ranges of least squared error", apply)
 
@@ -124,13 +119,12 @@ def _correct_biases() -> Fix:
     """Take the mean of what each layer's own rounding adds out of its bias (Nagel et al. 2019, Data-free quantization
     through weight equalization and bias correction)."""
 
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         shutil.copyfile(patient.path, target)
         graph = patient.graph
         last = graph.maker.get(graph.outputs[0])
         layers = [n for n in patient.noise.shifts if n not in (INPUT, last) and kernel_of(graph, n)[1] >= 0]
         rescaling.shift_biases(target, {number: -patient.noise.shifts[number] for number in layers})
-        return patient.spec
 
     return Fix("biases corrected for the mean of each layer's own noise", apply)
 
@@ -138,10 +132,9 @@ def _correct_biases() -> Fix:
 def narrow_weights() -> Fix:
     """7 bits for kernels: no sum of two products goes over 16 bits then."""
 
-    def apply(patient: Patient, target: Path) -> InputSpec:
+    def apply(patient: Patient, target: Path) -> None:
         shutil.copyfile(patient.path, target)
         rescaling.narrow_weights(target)
-        return patient.spec
 
     return Fix("kernels of 7 bits", apply)
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,8 +113,8 @@ def narrow_weights(path: Path) -> None:
     edit(path, change)
 
 
-def take_bytes(path: Path, spec: InputSpec) -> InputSpec:
-    """Let the file take each byte of an image as a code of its own, and give the spec that encodes it so.
+def take_bytes(path: Path, spec: InputSpec) -> None:
+    """Let the file take each byte of an image as a code of its own.
 
     Values from -1 to 1 have no code of int8 for each of 256 bytes: 0 would lie between two of them. The network is
     given what lies half a step beside, and the bias of its first layer makes up for that.
@@ -144,7 +143,6 @@ def take_bytes(path: Path, spec: InputSpec) -> InputSpec:
         _store(model, made, _whole(old + shift / scale))
 
     edit(path, change)
-    return msgspec.structs.replace(spec, offset=offset)
 
 
 def _tied(path: Path, graph: Graph, tensor: int) -> set[int]:

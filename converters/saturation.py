@@ -8,8 +8,7 @@ to 16 bits before it multiplies and is not concerned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
@@ -73,13 +72,3 @@ def share_over(weights: NDArray[np.int32], most: NDArray[np.int32]) -> float:
     products = (weights * most).reshape(len(weights), -1, 2)
     above, below = np.maximum(products, 0).sum(axis=2), np.minimum(products, 0).sum(axis=2)
     return float(((above > 32767) | (below < -32768)).mean())
-
-
-def machine_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Which of avx2, avx_vnni and avx512_vnni this processor has; empty on others than x86."""
-    try:
-        lines: Sequence[str] = cpuinfo.read_text().splitlines()
-    except OSError:
-        return []
-    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
-    return sorted(flags & {"avx2", "avx_vnni", "avx512_vnni"})

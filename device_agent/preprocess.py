@@ -46,16 +46,21 @@ def table(spec: InputSpec, *, scale: float | None = None, zero_point: int = 0, d
     """What each of the 256 byte values becomes at the model's input: (256,) of `dtype`.
 
     With a quantization `scale` the real value is divided by it, rounded half to even, shifted by `zero_point` and
-    clipped to the range of `dtype`, as TFLite's QUANTIZE does.
+    clipped to the range of `dtype`, as TFLite's QUANTIZE does. A quantization that has a code for each byte, give or
+    take that rounding, gets them all: rounded, some bytes would become one where two codes are equally near.
 
     >>> table(InputSpec(height=8, width=8))[[0, 255]].tolist()
     [-1.0, 1.0]
+    >>> table(InputSpec(height=8, width=8), scale=1 / 128, dtype="int8")[[0, 200, 255]].tolist()
+    [-128, 72, 127]
     """
     real = (np.arange(256, dtype=np.float64) * spec.scale + spec.offset).astype(np.float32)
     if scale is None:
         return real.astype(dtype)
     limits = np.iinfo(dtype)
-    return np.asarray(np.clip(np.rint(real / np.float32(scale)) + zero_point, limits.min, limits.max), dtype)
+    codes = np.clip(np.rint(real / np.float32(scale)) + zero_point, limits.min, limits.max)
+    each = np.arange(256) + limits.min
+    return np.asarray(each if np.abs(codes - each).max() <= 1 else codes, dtype)
 
 
 def _centre_square(frame: Image) -> Image:

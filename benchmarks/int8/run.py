@@ -4,8 +4,8 @@
     python benchmarks/int8/run.py convert          # all int8 artifacts, as `lineside convert` makes them; goes on
     python benchmarks/int8/run.py table --write
 
-Runs lie under ./runs; those of benchmarks/xsdd and benchmarks/distill have to be there. Artifacts that were made by
-other converters are made anew.
+Runs lie under ./runs; those of benchmarks/xsdd have to be there. Artifacts that were made by other converters are made
+anew.
 """
 
 from __future__ import annotations
@@ -57,13 +57,27 @@ class Network(NamedTuple):
 
 NETWORKS = [
     Network("V2 1.0 @128", lambda fold: RUNS / f"xsdd/default/seed-0/fold-{fold}"),
-    Network("V2 0.35 @96", lambda fold: RUNS / f"distill/v2-0.35/taught/rate-0.003/seed-0/fold-{fold}"),
-    Network("V3-Small @96", lambda fold: RUNS / f"distill/v3-small/taught/rate-0.003/seed-0/fold-{fold}"),
+    Network(
+        "V2 0.35 @96",
+        lambda fold: OWN / f"v2-0.35/fold-{fold}",
+        Architecture(family="mobilenet-v2", alpha=0.35, size=96),
+    ),
+    Network(
+        "V3-Small @96",
+        lambda fold: OWN / f"v3-small/fold-{fold}",
+        Architecture(family="mobilenet-v3-small", size=96),
+    ),
     Network(
         "V1 0.25 @128",
         lambda fold: OWN / f"v1-0.25/fold-{fold}",
         Architecture(family="mobilenet-v1", alpha=0.25, size=128),
         "keras/mobilenet_2_5_224_tf_no_top.h5",
+    ),
+    Network(
+        "V1 0.5 @128",
+        lambda fold: OWN / f"v1-0.5/fold-{fold}",
+        Architecture(family="mobilenet-v1", alpha=0.5, size=128),
+        "keras/mobilenet_v1_0.5_160_dequant_no_top.h5",
     ),
     Network(
         "V3-Large 0.5 @96",

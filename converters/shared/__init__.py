@@ -20,8 +20,8 @@ def source(export: Export) -> Path:
         make_exact(
             unfinished,
             float_twin(export),
+            spec,
             lambda: tensors(export.calibration, spec),
-            span=(spec.offset, 255 * spec.scale + spec.offset),
             ranges=export.ranges,
         )
         correct_head(export, unfinished)
@@ -39,10 +39,10 @@ def write(runtime: str, export: Export, folder: Path) -> list[Path]:
     from converters.shared import onnx, openvino
 
     if runtime == "openvino":
-        return save(openvino.translate(source(export)), folder)
+        return save(openvino.translate(source(export), export.spec), folder)
     path = folder / ("model.onnx" if runtime == "onnx" else "model.tflite")
     if runtime == "onnx":
-        path.write_bytes(onnx.translate(source(export)).SerializeToString())
+        path.write_bytes(onnx.translate(source(export), export.spec).SerializeToString())
     else:
         path.write_bytes(source(export).read_bytes())
     return [path]

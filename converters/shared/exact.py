@@ -14,7 +14,6 @@ anew from the floats.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.activations import Seen, estimator, observe
-from converters.shared.graph import Unsupported, clip_of
+from converters.shared.graph import LINEAR, Unsupported, clip_of
+from converters.shared.scales import Scale, choose, is_power
 from converters.shared.units import note
 from converters.tflite_file import Graph, Operator, edit, read_graph
 from device_agent.contract.errors import BadInput
+from device_agent.contract.manifest import InputSpec
 
 FRACTION = 15
 """Binary digits behind the point that a rescaled sum may have; with 9 before it, twice what an int8 can hold, it is a
@@ -33,34 +34,22 @@ float32. A product of scales gets at most 8 digits, more of them the larger it i
 SUM = 2**22
 """What a bias may be as an integer: a sum has to fit float32. A channel whose weights are next to nothing and whose
 bias is not (a dead one, after its normalisation was folded into it) gets a coarser scale for that."""
-_LINEAR = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-_PASSES = {"MEAN", "RESHAPE", "SQUEEZE"}
-_SAME = {"RESHAPE", "SQUEEZE"}
-
-
-@dataclass
-class _Scale:
-    """Of an activation: `real` in the units of the network, `label` as the file will say, and the zero point."""
-
-    real: float
-    label: float
-    zero_point: int
 
 
 def make_exact(
     path: Path,
     float_path: Path,
+    spec: InputSpec,
     images: Callable[[], Iterator[NDArray[np.float32]]] | None = None,
     *,
-    span: tuple[float, float] = (-1.0, 1.0),
     ranges: str = "minmax",
     bias_correction: bool = True,
 ) -> None:
     """Rewrite the int8 file at `path` with such scales; `float_path` is the float file of the same network.
 
-    `span` is what the network's input can be. With calibration images, model inputs (1, h, w, c) float32, the ranges of
-    the activations are estimated anew, and what rounding the weights adds to the mean of each output is taken back in
-    its bias (Nagel et al. 2019, Data-free quantization through weight equalization and bias correction).
+    `spec` says what the network's input can be. With calibration images, model inputs (1, h, w, c) float32, the ranges
+    of the activations are estimated anew, and what rounding the weights adds to the mean of each output is taken back
+    in its bias (Nagel et al. 2019, Data-free quantization through weight equalization and bias correction).
 
     Raises:
         BadInput: the files are not of one network.
@@ -72,7 +61,7 @@ def make_exact(
         raise BadInput(f"{float_path}: is not the float model of {path}")
     _refuse_shared(kernels[0])
     seen = _observe(float_path, graph, floats, kernels, images)
-    scales = _choose(graph, {} if ranges == "minmax" else _ranges(seen, ranges), span)
+    scales = choose(graph, {} if ranges == "minmax" else _ranges(seen, ranges), spec)
     means = {number: each.means for number, each in seen.items()} if bias_correction else {}
     changes = {number: (each.label, each.zero_point) for number, each in scales.items()}
     weights = [
@@ -108,7 +97,7 @@ def _refuse_shared(kernels: list[Operator]) -> None:
 
 
 def _linear(graph: Graph) -> list[Operator]:
-    return [each for each in graph.operators if each.kind in _LINEAR]
+    return [each for each in graph.operators if each.kind in LINEAR]
 
 
 def _shape(graph: Graph, operator: Operator) -> tuple[int, ...]:
@@ -147,122 +136,10 @@ def _ranges(seen: dict[int, Seen], name: str) -> dict[int, tuple[float, float]]:
     return {number: estimate(each) for number, each in seen.items()}
 
 
-def _choose(graph: Graph, ranges: dict[int, tuple[float, float]], span: tuple[float, float]) -> dict[int, _Scale]:
-    """New scales of all activations; `ranges` are least and largest values to be had of some of them."""
-    found = {
-        number: _Scale(float(tensor.scale[0]), float(tensor.scale[0]), int(tensor.zero_point[0]))
-        for number, tensor in enumerate(graph.tensors)
-        if tensor.quantized and tensor.data is None
-    }
-    for number, (low, high) in ranges.items():
-        if number not in (*graph.inputs, *graph.outputs):
-            _narrow(found[number], low, high)
-    units, together = _bind(graph, found)
-    for members in together:
-        common = max(found[number].real for number in members)
-        for number in members:
-            _set_scale(found[number], common)
-    _take_whole(found[graph.inputs[0]], span)
-    for members, sums in units:
-        if any(_is_fixed(graph, number) for number in members):
-            for number in members:
-                found[number].label = found[number].real
-            continue
-        leader = found[(sums or members)[0]].real
-        unit = 2.0 ** np.round(np.log2(leader)) / leader
-        for number in members:
-            found[number].label = float(np.float32(found[number].real * unit))
-    for each in found.values():
-        if _is_power(each.label) and each.zero_point % 2:  # halves round to even before or after it is added
-            each.zero_point += 1 if each.zero_point < 0 else -1
-    return found
-
-
-def _take_whole(scale: _Scale, span: tuple[float, float]) -> None:
-    """A power of two with which 256 steps hold every image: one that is darker than all that calibration saw must not
-    saturate."""
-    low, high = span
-    scale.real = scale.label = float(2.0 ** np.ceil(np.log2((high - low) / 256)))
-    scale.zero_point = int(np.clip(-128 - np.round(low / scale.real), -128, 127))
-
-
-def _set_scale(scale: _Scale, real: float) -> None:
-    """Another scale at the same end of the range, that nearer to the zero point kept at its place."""
-    low = (-128 - scale.zero_point) * scale.real
-    scale.zero_point = int(np.clip(-128 - np.round(low / real), -128, 127))
-    scale.real = scale.label = real
-
-
-def _narrow(scale: _Scale, low: float, high: float) -> None:
-    """The range between two values within the one that it has."""
-    low = max(min(low, 0.0), (-128 - scale.zero_point) * scale.real)
-    high = min(max(high, 0.0), (127 - scale.zero_point) * scale.real)
-    if high > low:
-        scale.real = scale.label = (high - low) / 255
-        scale.zero_point = int(np.clip(-128 - np.round(low / scale.real), -128, 127))
-
-
-def _is_power(scale: float) -> bool:
-    return float(np.frexp(scale)[0]) == 0.5
-
-
-def _bind(graph: Graph, found: dict[int, _Scale]) -> tuple[list[tuple[list[int], list[int]]], list[list[int]]]:
-    """The tensors that have one unit, with those of them that are in a sum; and those that must have one scale."""
-    unit, scale = {number: number for number in found}, {number: number for number in found}
-
-    def join(parent: dict[int, int], one: int, other: int) -> None:
-        roots = [_root(parent, each) for each in (one, other)]
-        parent[max(roots)] = min(roots)
-
-    sums: set[int] = set()
-    for operator in graph.operators:
-        ends = [number for number in (*operator.inputs, *operator.outputs) if number in found]
-        for number in ends[1:]:
-            if operator.kind == "ADD" or operator.kind in _PASSES:
-                join(unit, ends[0], number)
-            if (operator.kind == "ADD" and len(ends) == 3) or operator.kind in _SAME:
-                join(scale, ends[0], number)
-        if operator.kind == "ADD" and len(ends) == 3:
-            sums.update(ends)
-    units = [(members, [each for each in members if each in sums]) for members in _sets(unit)]
-    return units, [members for members in _sets(scale) if len(members) > 1]
-
-
-def _root(parent: dict[int, int], number: int) -> int:
-    while parent[number] != number:
-        number = parent[number]
-    return number
-
-
-def _sets(parent: dict[int, int]) -> list[list[int]]:
-    found: dict[int, list[int]] = {}
-    for number in parent:
-        found.setdefault(_root(parent, number), []).append(number)
-    return list(found.values())
-
-
-def _is_fixed(graph: Graph, number: int) -> bool:
-    """Whether the unit of a tensor matters: at both ends of the graph, to an operator that is not linear, to a clip."""
-    if number in graph.inputs or number in graph.outputs:
-        return True
-    around = [graph.operators[each] for each in graph.readers.get(number, [])]
-    if number in graph.maker:
-        maker = graph.operators[graph.maker[number]]
-        around.append(maker)
-        if clip_of(maker, graph.tensors[number]) is not None:
-            return True
-    fits = _LINEAR | _PASSES
-    return any(each.kind not in fits and not (each.kind == "ADD" and _sums_activations(graph, each)) for each in around)
-
-
-def _sums_activations(graph: Graph, operator: Operator) -> bool:
-    return all(graph.tensors[number].data is None for number in operator.inputs)
-
-
 def _quantize(
     graph: Graph,
     operator: Operator,
-    scales: dict[int, _Scale],
+    scales: dict[int, Scale],
     floats: Graph,
     twin: Operator,
     means: NDArray[np.float64] | None,
@@ -276,7 +153,7 @@ def _quantize(
     offset = np.abs(bias).max() if along is None else np.abs(bias).reshape(largest.shape)
     smallest = np.maximum(np.maximum(largest / 127, offset / before.real / SUM), old.scale.min() * 1e-3)
     product, unit = smallest * before.real / after.real, after.real / before.real
-    if _is_power(before.label) and _is_power(after.label):
+    if is_power(before.label) and is_power(after.label):
         down, up = _few_bits(product, np.floor), _few_bits(product, np.ceil)
         errors = [((_rounded(real, each * unit) * each * unit - real) ** 2).sum(axis=others) for each in (down, up)]
         product = np.where((errors[0] < errors[1]).reshape(product.shape), down, up)
@@ -287,6 +164,7 @@ def _quantize(
     if _has_bias(operator):
         if means is not None:
             bias = bias + _lost(operator, real - integers * step, means)
+        bias = bias + before.shift * (integers * step).sum(axis=others).ravel()
         sums = np.rint(bias / (step.ravel() * before.real)).astype(np.int32)
         made.append((operator.inputs[2], label * before.label, sums))
     return made

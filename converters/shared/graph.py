@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from converters.tflite_file import Graph, Operator, Tensor
+from device_agent import preprocess
 from device_agent.contract.errors import BadInput
+from device_agent.contract.manifest import InputSpec
+
+LINEAR = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
 class Unsupported(BadInput):
@@ -20,6 +24,19 @@ def clip_of(operator: Operator, out: Tensor) -> tuple[float, float] | None:
     scale, zero_point = float(out.scale[0]), int(out.zero_point[0])
     low, high = (-128 - zero_point) * scale, (127 - zero_point) * scale
     return bounds if low < bounds[0] - scale / 2 or high > bounds[1] + scale / 2 else None
+
+
+def image_range(graph: Graph, spec: InputSpec) -> tuple[float, float]:
+    """What the first and the last code of the input stand for: a code for each byte where it has them.
+
+    One definition with the table that `device_agent.preprocess` makes for LiteRT.
+    """
+    tensor = graph.tensors[graph.inputs[0]]
+    scale, zero_point = float(tensor.scale[0]), int(tensor.zero_point[0])
+    codes = preprocess.table(spec, scale=scale, zero_point=zero_point, dtype="int8")
+    if np.array_equal(codes, np.arange(-128, 128)):
+        return spec.offset, spec.offset + 255 * spec.scale
+    return (-128 - zero_point) * scale, (127 - zero_point) * scale
 
 
 def padding_of(operator: Operator, size: tuple[int, ...], kernel: tuple[int, int]) -> list[int]:

@@ -15,20 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, padding_of
+from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, image_range, padding_of
 from converters.tflite_file import Graph, Operator, Tensor, read_graph
+from device_agent.contract.manifest import InputSpec
 from device_agent.contract.optional import require
 
 OPSET = 17
 
 
-def translate(source: Path) -> Any:
+def translate(source: Path, spec: InputSpec) -> Any:
     """The int8 file `source` as an ONNX model: "image" float32 (1, c, h, w) to "logits" float32 (1, classes).
+    `spec` says what images are.
 
     Raises:
         Unsupported: an operator or a shape that this translation has not; not quantized throughout.
     """
-    return _Translation(read_graph(source)).model(require("onnx", extra="toolkit"))
+    return _Translation(read_graph(source)).model(require("onnx", extra="toolkit"), spec)
 
 
 class _Translation:
@@ -41,11 +43,11 @@ class _Translation:
         self.constants: dict[str, NDArray[Any]] = {}
         self._names: dict[tuple[Any, ...], str] = {}
 
-    def model(self, onnx: Any) -> Any:
+    def model(self, onnx: Any, spec: InputSpec) -> Any:
         """The ONNX model."""
         helper, graph = onnx.helper, self.graph
         first, last = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
-        self._quantize("image", graph.inputs[0])
+        self._take_image(spec)
         for operator in graph.operators:
             write = _WRITERS.get(operator.kind)
             if write is None:
@@ -66,6 +68,21 @@ class _Translation:
         model.ir_version = 8
         onnx.checker.check_model(model, full_check=True)
         return model
+
+    def _take_image(self, spec: InputSpec) -> None:
+        """The integers of the image. Where a code is worth something else to the layers that follow, the image is
+        shifted so that zero has a code, and rounded by a scale of its own."""
+        number = self.graph.inputs[0]
+        tensor = self.graph.tensors[number]
+        low, high = image_range(self.graph, spec)
+        step, zero_point = (high - low) / 255, int(tensor.zero_point[0]) + 128
+        if np.isclose(step, tensor.scale[0], rtol=1e-6):
+            self._quantize("image", number)
+            return
+        shift = self.constant("image-shift", np.asarray(low + step * zero_point, np.float32))
+        scale = self.shared(np.asarray(step, np.float32))
+        self._node("Sub", ["image", shift], "shifted")
+        self._node("QuantizeLinear", ["shifted", scale, self._scale(tensor)[1]], self.name(number))
 
     def name(self, tensor: int) -> str:
         """Of the integers of a tensor."""

@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, padding_of
+from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, image_range, padding_of
 from converters.tflite_file import Graph, Operator, Tensor, read_graph
+from device_agent.contract.manifest import InputSpec
 from device_agent.runtimes.silence import require_silent
 
 
-def translate(source: Path) -> Any:
+def translate(source: Path, spec: InputSpec) -> Any:
     """The int8 file `source` as an `openvino.Model`: "image" float32 (1, c, h, w) to "logits" float32 (1, classes).
+    `spec` says what images are.
 
     Raises:
         Unsupported: an operator or a shape that this translation has not; not quantized throughout.
     """
-    return _Translation(read_graph(source)).model()
+    return _Translation(read_graph(source)).model(spec)
 
 
 class _Translation:
@@ -36,13 +38,13 @@ class _Translation:
         self.ops: Any = require_silent("openvino.opset13", extra="toolkit")
         self.values: dict[int, Any] = {}
 
-    def model(self) -> Any:
+    def model(self, spec: InputSpec) -> Any:
         """The OpenVINO model."""
         ov = require_silent("openvino", extra="toolkit")
         graph = self.graph
         n, h, w, c = graph.tensors[graph.inputs[0]].shape
         image = self.ops.parameter([n, c, h, w], np.float32, name="image")
-        self.values[graph.inputs[0]] = self.quantized(image, graph.tensors[graph.inputs[0]])
+        self.values[graph.inputs[0]] = self.quantized(image, graph.tensors[graph.inputs[0]], image_range(graph, spec))
         for operator in graph.operators:
             write = _WRITERS.get(operator.kind)
             if write is None:
@@ -53,11 +55,13 @@ class _Translation:
         model.outputs[0].get_tensor().set_names({"logits"})
         return model
 
-    def quantized(self, value: Any, tensor: Tensor) -> Any:
-        """The value rounded to the tensor's integers."""
+    def quantized(self, value: Any, tensor: Tensor, taken: tuple[float, float] | None = None) -> Any:
+        """The value rounded to the tensor's integers; `taken` is what the first and the last of them stand for in it,
+        if that is not what they are worth to the layers that follow."""
         scale, zero_point = np.float32(tensor.scale[0]), int(tensor.zero_point[0])
-        low, high = (self.ops.constant(np.float32((end - zero_point) * scale)) for end in (-128, 127))
-        return self.ops.fake_quantize(value, low, high, low, high, 256)
+        given = [(end - zero_point) * scale for end in (-128, 127)]
+        ends = [self.ops.constant(np.float32(end)) for end in (*(taken or given), *given)]
+        return self.ops.fake_quantize(value, *ends, 256)
 
     def real(self, number: int) -> Any:
         """The value of a tensor."""

@@ -27,12 +27,7 @@ class OnnxRuntime:
     def __init__(self, path: Path, spec: InputSpec, *, threads: int = 1) -> None:
         ort = require_silent("onnxruntime", extra="agent-onnx")
         self.version = str(ort.__version__)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        if saturates():
-            options.add_session_config_entry("session.x64quantprecision", "1")
+        options = session_options(ort, threads)
         try:
             self._session = ort.InferenceSession(str(require_file(path)), options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -65,3 +60,14 @@ class OnnxRuntime:
     def close(self) -> None:
         """Release the session."""
         self._session = None
+
+
+def session_options(ort: Any, threads: int = 1) -> Any:
+    """How a session is opened on this processor; `ort` is the module of ONNX Runtime."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options

@@ -35,14 +35,7 @@ class OpenVINO:
             raise BadInput(f"{path}: OpenVINO cannot load it: not an .xml file of OpenVINO's own format")
         if not path.with_suffix(".bin").exists():
             raise NotFound(f"{path.with_suffix('.bin')}: no such file; the weights must lie beside {path.name}")
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        if saturates():
-            settings["LP_TRANSFORMS_MODE"] = "NO"
-        compiled = ov.Core().compile_model(str(path), "CPU", settings)
+        compiled = ov.Core().compile_model(str(path), "CPU", settings(threads))
         inputs, outputs = compiled.inputs, compiled.outputs
         shapes = [
             [[d.get_length() if d.is_static else -1 for d in port.partial_shape] for port in ports]
@@ -73,3 +66,13 @@ class OpenVINO:
     def close(self) -> None:
         """Release the model and its request."""
         self._request = self._compiled = self._output = None
+
+
+def settings(threads: int = 1) -> dict[str, str | int]:
+    """With what the plugin compiles on this processor."""
+    made: dict[str, str | int] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    return made | {"LP_TRANSFORMS_MODE": "NO"} if saturates() else made

@@ -17,10 +17,14 @@ _VNNI = {"avx_vnni", "avx512_vnni"}
 
 def saturates() -> bool:
     """Whether this processor is such a one, or may be: an x86 whose instructions cannot be read counts as one."""
-    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
-        return False
+    return platform.machine().lower() in ("x86_64", "amd64", "i686") and not _VNNI & instructions()
+
+
+def instructions() -> frozenset[str]:
+    """What this processor says that it has, as Linux names it: "avx2", "asimddp"; empty where that cannot be read."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
-        return True
-    return not any(_VNNI & set(line.split()) for line in lines if line.startswith("flags"))
+        return frozenset()
+    said = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(said, ()))

@@ -12,12 +12,11 @@ import pytest
 from converters import hard_swish, rescaling
 from converters.graph_diff import compare_graphs, size_of
 from converters.layer_noise import Noise, measure_noise
-from converters.layers import limits
 from converters.mixed_graph import Mix, true_constants, write_mixed
 from converters.network import open_network
 from converters.noise_causes import suspect
 from converters.quantization_fixes import Patient, fixes_for
-from converters.saturation import find_saturations, machine_flags, share_over
+from converters.saturation import find_saturations, share_over
 from converters.tflite_file import read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
@@ -28,8 +27,8 @@ SPEC = InputSpec(height=16, width=16)
 Make = Callable[..., Path]
 
 
-def answers(path: Path, images: np.ndarray, spec: InputSpec = SPEC) -> np.ndarray:
-    model = open_runtime("litert", path, spec)
+def answers(path: Path, images: np.ndarray) -> np.ndarray:
+    model = open_runtime("litert", path, SPEC)
     try:
         got = np.array([logits(model, image) for image in images])
     finally:
@@ -51,8 +50,8 @@ def test_an_unaltered_mix_answers_like_the_file(int8_file: Make, patterns: np.nd
 
 def test_rounding_everything_in_float_is_the_file_again(int8_file: Make, patterns: np.ndarray, tmp_path: Path) -> None:
     path, target = int8_file(), tmp_path / "mix.tflite"
-    every = frozenset(range(-1, 5))
-    write_mixed(path, target, Mix(rounded=every, weights=every), {})
+    every = frozenset(range(5))
+    write_mixed(path, target, Mix(rounded=every, weights=every, float_input=False), {})
     step = 32 / 255
     assert np.abs(answers(target, patterns) - answers(path, patterns)).max() < 2.5 * step
     write_mixed(path, target, Mix(), {})
@@ -101,26 +100,28 @@ def test_each_fix_of_the_spoilt_range_helps(int8_file: Make, patterns: np.ndarra
     assert len(fixes) == 2
     before = np.abs(answers(path, patterns) - found.reference).mean()
     for fix in fixes:
-        spec = fix.apply(Patient(path, graph, {}, SPEC, found), tmp_path / "fixed.tflite")
-        after = np.abs(answers(tmp_path / "fixed.tflite", patterns, spec) - found.reference).mean()
+        fix.apply(Patient(path, graph, {}, SPEC, found), tmp_path / "fixed.tflite")
+        after = np.abs(answers(tmp_path / "fixed.tflite", patterns) - found.reference).mean()
         assert after < 0.6 * before, fix.name
 
 
 def test_bytes_taken_as_they_are_are_nearer_to_float(int8_file: Make, patterns: np.ndarray, tmp_path: Path) -> None:
-    path = int8_file()
+    path, target = tmp_path / "coarse.tflite", tmp_path / "bytes.tflite"
+    shutil.copyfile(int8_file(), path)
+    rescaling.set_ranges(path, {0: (-32.0, 32.0)})
+    shutil.copyfile(path, target)
+    rescaling.take_bytes(target, SPEC)
     write_mixed(path, tmp_path / "float.tflite", Mix(), {})
     true = answers(tmp_path / "float.tflite", patterns)
-    shutil.copyfile(path, tmp_path / "bytes.tflite")
-    spec = rescaling.take_bytes(tmp_path / "bytes.tflite", SPEC)
-    low, _ = limits(read_graph(tmp_path / "bytes.tflite").tensors[0])
-    assert low == pytest.approx(spec.offset) and spec.offset == pytest.approx(-128 / 127.5)
-    for file, its, codes in ((path, SPEC, 255), (tmp_path / "bytes.tflite", spec, 256)):
+    for file, codes in ((path, 9), (target, 256)):
         given = read_graph(file).tensors[0]
         scale, zero_point = float(given.scale[0]), int(given.zero_point[0])
-        assert len(np.unique(table(its, scale=scale, zero_point=zero_point, dtype="int8"))) <= codes
-    assert len(np.unique(table(spec, scale=spec.scale, zero_point=0, dtype="int8"))) == 256
-    error = np.abs(answers(tmp_path / "bytes.tflite", patterns, spec) - true).mean()
-    assert error < 1.2 * np.abs(answers(path, patterns) - true).mean() < 0.1
+        assert len(np.unique(table(SPEC, scale=scale, zero_point=zero_point, dtype="int8"))) == codes
+    coarse, fine = (next(iter(measured(file, patterns).layers)) for file in (path, target))
+    assert coarse.number == fine.number == -1 and fine.harm < 1e-5 and fine.own_db == 120
+    assert suspect(read_graph(path), coarse).cause == "input scale" and coarse.harm > 0 and coarse.own_db < 30
+    errors = [np.abs(answers(file, patterns) - true).mean() for file in (target, path)]
+    assert errors[0] < 0.9 * errors[1] < 1
 
 
 def test_hard_swish_written_out_is_the_same_function(int8_file: Make, patterns: np.ndarray, tmp_path: Path) -> None:
@@ -147,12 +148,6 @@ def test_pairs_that_saturate_are_counted_by_hand() -> None:
     assert share_over(weights, np.full(4, 255)) == 3 / 4  # 33150, 35700, -33915, 510
     assert share_over(weights, np.array([255, 0, 255, 0])) == 0
     assert share_over(weights[:, :3], np.full(3, 255)) == 2 / 4
-
-
-def test_the_flags_of_the_processor_are_read(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor : 0\nflags\t\t: fpu avx2 avx512_vnni\n")
-    assert machine_flags(tmp_path / "cpuinfo") == ["avx2", "avx512_vnni"]
-    assert machine_flags(tmp_path / "none") == []
 
 
 def test_true_constants_are_those_of_the_file_that_belongs(int8_file: Make, tmp_path: Path) -> None:

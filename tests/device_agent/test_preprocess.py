@@ -101,6 +101,29 @@ def test_what_is_no_frame_is_refused(bad: NDArray[np.uint8]) -> None:
         fit(bad, InputSpec(height=8, width=8))
 
 
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "dtype"),
+    [(1 / 127.5, -1, "int8"), (1 / 127.5, 0, "int8"), (1 / 128, 0, "int8"), (1 / 127.5, 127, "uint8")],
+)
+def test_every_byte_keeps_a_code_where_there_are_as_many(scale: float, zero_point: int, dtype: str) -> None:
+    spec = InputSpec(height=8, width=8)
+    rounded = np.clip(np.rint(table(spec) / np.float32(scale)) + zero_point, *_ends(dtype))
+    assert len(np.unique(rounded)) < 256, "plain rounding makes one of some"
+    codes = table(spec, scale=scale, zero_point=zero_point, dtype=dtype)
+    np.testing.assert_array_equal(codes, np.arange(256) + _ends(dtype)[0])
+
+
+@pytest.mark.parametrize("scale", [1 / 120, 1 / 64, 2.1 / 255])
+def test_other_scales_are_rounded_to(scale: float) -> None:
+    spec = InputSpec(height=8, width=8)
+    codes = table(spec, scale=scale, dtype="int8")
+    np.testing.assert_array_equal(codes, np.clip(np.rint(table(spec) / np.float32(scale)), -128, 127))
+
+
+def _ends(dtype: str) -> tuple[int, int]:
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+
 def test_the_table_quantizes_half_to_even_and_clips() -> None:
     spec = InputSpec(height=8, width=8)
     real = table(spec)

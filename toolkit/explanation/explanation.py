@@ -14,16 +14,17 @@ from converters.layer_noise import LayerNoise, measure_noise
 from converters.layers import kernel_of, layer_names
 from converters.noise_causes import Suspicion, suspect
 from converters.quantization_fixes import GENERAL, Fix, Patient, fixes_for, narrow_weights
-from converters.saturation import Saturation, find_saturations, machine_flags
+from converters.saturation import Saturation, find_saturations
 from device_agent.contract.errors import LinesideError
-from device_agent.contract.manifest import InputSpec
 from device_agent.runtimes import logits, open_runtime
+from device_agent.runtimes.saturation import instructions
 from toolkit.explanation.judging import Judgement, judge
 from toolkit.explanation.stopwatch import Timed, time_together
 from toolkit.explanation.subject import Subject
 
 Progress = Callable[[str], None]
 STORED = "stored"
+_BYTES = {"avx2", "avx_vnni", "avx512_vnni"}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +129,7 @@ def explain(
         general=[outcomes[f"all {make().name}"] for make in GENERAL],
         saturations=saturations,
         saturation_fix=outcomes.get("saturation"),
-        machine=machine_flags(),
+        machine=sorted(instructions() & _BYTES),
         recentred=_ends_in_bias(patient),
     )
 
@@ -167,13 +168,13 @@ def _try(
             tell(f"trying {key.partition(' ')[2] or key}")
             target = Path(folder) / f"{place}.tflite"
             try:
-                spec = fix.apply(patient, target)
-                model = open_runtime("litert", target, spec)
+                fix.apply(patient, target)
+                model = open_runtime("litert", target, patient.spec)
             except LinesideError as error:
                 failed[key] = str(error).replace(str(target), "the file")
                 continue
             opened.callback(model.close)
-            models[key], sizes[key] = (model, spec), target.stat().st_size
+            models[key], sizes[key] = (model, patient.spec), target.stat().st_size
             answers[key] = np.array([logits(model, image) for image in subject.judged])
             probed = np.array([logits(model, image) for image in subject.probed])
             shifts[key] = (patient.noise.reference - probed).mean(axis=0) * recentred
@@ -201,6 +202,5 @@ def _ends_in_bias(patient: Patient) -> bool:
     return maker is not None and kernel_of(patient.graph, maker)[1] >= 0
 
 
-def _copy(patient: Patient, target: Path) -> InputSpec:
+def _copy(patient: Patient, target: Path) -> None:
     target.write_bytes(patient.path.read_bytes())
-    return patient.spec

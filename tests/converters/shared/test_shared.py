@@ -21,7 +21,7 @@ from converters.identity import without_hard_activations
 from converters.keras_export import Export
 from converters.parity import answers
 from converters.scheme import differences
-from converters.shared.graph import Unsupported
+from converters.shared.graph import Unsupported, image_range
 from converters.shared.units import restore
 from converters.tflite import float_twin
 from converters.tflite_file import read_graph
@@ -112,6 +112,33 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path: Path) -> None:
     graph = read_graph(shared.source(export))
     values = graph.tensors[graph.operators[0].inputs[2]].values()
     np.testing.assert_allclose(values[1] / values[2], 5 / 3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "exact"), [(1 / 127.5, -1.0, True), (1 / 255, 0.0, True), (1.0, 0.0, True), (0.02, -2.1, False)]
+)
+def test_an_image_loses_nothing_on_its_way_in(scale: float, offset: float, exact: bool, tmp_path: Path) -> None:
+    """A network that gives back the means of its image's channels: what is lost is lost at its two ends."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+    spec = InputSpec(height=8, width=8, scale=scale, offset=offset)
+    image = keras.Input((8, 8, 3))
+    first = keras.layers.Conv2D(3, 1)
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(first(image)))
+    first.set_weights([np.eye(3, dtype=np.float32)[None, None], np.array([0.1, -0.2, 0.3], np.float32)])
+    pictures = np.repeat(np.arange(256, dtype=np.uint8), 8 * 8 * 3).reshape(256, 8, 8, 3)
+    export = Export(model, spec, pictures, tmp_path)
+    path = shared.source(export)
+    graph = read_graph(path)
+    assert image_range(graph, spec) == pytest.approx((offset, offset + 255 * scale)) or not exact
+    got, wanted = answers("litert", path, spec, pictures), export.logits(pictures)
+    step = float(graph.tensors[graph.outputs[0]].scale[0])
+    assert np.abs(got - wanted).max() < (1.01 if exact else 2) * step
+    for runtime in ("onnx", "openvino"):
+        (tmp_path / runtime).mkdir()
+        (file, *_) = shared.write(runtime, export, tmp_path / runtime)
+        assert np.abs(answers(runtime, file, spec, pictures) - got).max() < 1.01 * step
 
 
 def test_the_networks_own_units_come_back(make: Make, images: np.ndarray, tmp_path: Path) -> None:

@@ -30,3 +30,5 @@ def test_a_processor_saturates_unless_it_is_known_not_to(
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
     assert saturation.saturates() is expected
+    named = set() if text is None or "model name" in text else set(text.partition(":")[2].split())
+    assert saturation.instructions() >= named and (named or text or not saturation.instructions())
