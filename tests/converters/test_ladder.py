@@ -13,8 +13,9 @@ import pytest
 from converters import ladder
 from converters.int8_options import Int8Options
 from converters.keras_export import Export, keras_logits
-from converters.ladder import Rung, Work, climb, rungs
+from converters.ladder import climb
 from converters.parity import Reference, compare, measure
+from converters.rungs import Rung, Work, rungs
 from converters.scheme import SchemeReport
 from device_agent.contract.errors import ParityFailed
 from device_agent.contract.manifest import InputSpec
@@ -104,6 +105,23 @@ def test_steps_keep_to_what_was_asked() -> None:
     assert names("openvino-int8", scheme="native") == ["mse ranges", "cross-layer equalisation"]
     assert "native quantizer" not in names("litert-uint8")
     assert rungs("onnx-int8", "mse", Int8Options())[0].name == "mse ranges"
+
+
+def test_the_scheme_that_was_not_chosen_is_tried_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def converted(name: str, runtime: str, export: Export, folder: Path, images: Any, scheme: Any) -> Any:
+        asked.append(scheme)
+        return [folder / "model.onnx"], SchemeReport(asked=scheme, chosen="native", reason="")
+
+    monkeypatch.setattr("converters.rungs.convert", converted)
+    export = Export(None, InputSpec(height=2, width=2), IMAGES, tmp_path)
+    work = Work("onnx-int8", export, tmp_path, REFERENCE, Int8Options())
+    steps = {rung.name: rung for rung in rungs("onnx-int8", "mse", Int8Options())}
+    assert steps["shared integers"].make(work) is None, "nothing was chosen yet"
+    steps["mse ranges"].make(work)
+    assert steps["shared integers"].make(work) is not None and steps["native quantizer"].make(work) is None
+    assert asked == ["auto", "shared"]
 
 
 def _network() -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters import ladder, shared
+from converters import ladder, rungs, shared
 from converters.int8_options import Int8Options
 from converters.keras_export import Export, keras_logits
 from converters.parity import ParityReport, Reference, answers, compare
@@ -78,11 +78,11 @@ def test_the_step_brings_its_control_and_keeps_its_own_files(
         return compare(logits, logits, reference.labels, "int8")
 
     monkeypatch.setattr(ladder, "measure", judge)
-    every, told = ladder.rungs, list[str]()
+    every, told = rungs.rungs, list[str]()
     names = [[rung.name for rung in every("onnx-int8", "mse", Int8Options(qat=epochs))] for epochs in (0, 4)]
     assert names[0] == names[1][:-1], "the last of all, and only where it is asked for"
 
-    def last_alone(*args: Any) -> list[ladder.Rung]:
+    def last_alone(*args: Any) -> list[rungs.Rung]:
         return every(*args)[-1:]
 
     monkeypatch.setattr(ladder, "rungs", last_alone)
@@ -104,10 +104,10 @@ def test_what_cannot_be_followed_is_named_and_the_step_left_out(export: Export, 
         model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(last))
         assert expected in obstacle(model)
         told = list[str]()
-        work = ladder.Work("litert-int8", Export(model, SPEC, export.calibration, tmp_path, training=export.training),
+        work = rungs.Work("litert-int8", Export(model, SPEC, export.calibration, tmp_path, training=export.training),
                            tmp_path, Reference(*[export.calibration] * 4), Int8Options(qat=1))  # fmt: skip
         work.progress = told.append
-        (rung,) = [each for each in ladder.rungs("litert-int8", "mse", work.asked) if each.prepare is not None]
+        (rung,) = [each for each in rungs.rungs("litert-int8", "mse", work.asked) if each.prepare is not None]
         assert rung.prepare is not None
         rung.prepare(work)
         assert rung.make(work) is None and expected in told[0]
