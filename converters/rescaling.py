@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.tflite_file import Graph, edit, read_graph
+from converters.layers import limits
+from converters.tflite_file import FUSED, Graph, edit, read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 
@@ -46,6 +47,27 @@ def set_ranges(path: Path, ranges: Mapping[int, tuple[float, float]]) -> None:
         _refit_biases(model, graph)
 
     edit(path, change)
+
+
+def clip_ranges(path: Path) -> None:
+    """Let the output of a fused activation hold what that can give, and no more.
+
+    TensorFlow's converter counts what was there before the activation: relu6(x + 3) then has a dozen codes of 256.
+
+    Raises:
+        NotFound, BadInput: as for `read_graph`.
+    """
+    graph, ranges = read_graph(path), {}
+    for operator in graph.operators:
+        ends = FUSED.get(operator.options.get("fusedActivationFunction", 0))
+        tensor = operator.outputs[0] if operator.outputs else -1
+        if ends is None or not has_own_range(graph, tensor):
+            continue
+        low, high = limits(graph.tensors[tensor])
+        if low < ends[0] - 1e-6 or high > ends[1] + 1e-6:
+            ranges[tensor] = (max(low, ends[0]), min(high, ends[1]))
+    if ranges:
+        set_ranges(path, ranges)
 
 
 def has_own_range(graph: Graph, tensor: int) -> bool:

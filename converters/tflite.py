@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from converters.calibration import tensors
 from converters.head_bias import measure_shift
 from converters.keras_export import Export
+from converters.rescaling import clip_ranges
 from converters.shared.graph import Unsupported
 from converters.tflite_file import edit
 from device_agent.contract.optional import require
@@ -46,8 +47,14 @@ def write_uint8(export: Export, folder: Path) -> list[Path]:
 
 
 def quantized(export: Export) -> Path:
-    """The int8 file as TensorFlow's converter gives it, among the intermediate files, written by the first who asks."""
-    return _written(export.scratch / "quantized.tflite", lambda path: write_quantized(export.integer, path))
+    """The int8 file of TensorFlow's converter, its ranges no wider than fused activations are, among the intermediate
+    files; written by the first who asks."""
+
+    def write(path: Path) -> None:
+        write_quantized(export.integer, path)
+        clip_ranges(path)
+
+    return _written(export.scratch / "quantized.tflite", write)
 
 
 def float_twin(export: Export) -> Path:

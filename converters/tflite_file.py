@@ -57,6 +57,10 @@ class Tensor:
         return np.asarray(centred * self.scale.reshape(shape), np.float32)
 
 
+FUSED = {1: (0.0, float("inf")), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
+"""What a fused activation can give, by the schema's number: relu, relu_n1_to_1, relu6."""
+
+
 @dataclass(frozen=True)
 class Operator:
     """An operator: `kind` as the schema names it ("CONV_2D"; a custom one by its own name), `version`, the numbers of

@@ -36,14 +36,15 @@ def main(write: bool) -> None:
         "# MobileNetV3 in LiteRT: measured",
         "",
         f"Machine: {instruction_set()}, shared with other work. One thread; ms: the fastest fifth of 320 runs.",
-        "Drawn weights, seed 0. Stock: TensorFlow's converter on the network as it is, with hard_silu.",
+        "Drawn weights, seed 0. Stock: TensorFlow's converter on the network as it is, with hard_silu. relu: what is left",
+        "where the activations cost nothing at all, convolutions, gates and sums.",
         "",
         "| network | size | activation | stock fp32 | stock int8 | lineside int8 | faster than stock fp32 | aim |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for family in ("mobilenet-v3-small", "mobilenet-v3-large"):
         for size in AIMS:
-            for activation in ("hard-silu", "silu"):
+            for activation in ("hard-silu", "silu", "relu"):
                 lines.append(_row(family, size, activation))
                 click.echo(lines[-1], err=True)
     click.echo("\n".join(lines))
@@ -64,7 +65,7 @@ def _row(family: str, size: int, activation: str) -> str:
         slow = race("litert", files["int8"], files["float"], ours.spec, image)
         fast = race("litert", mine, files["float"], ours.spec, image)
     gain = 1 / fast.ratio
-    verdict = "met" if gain >= AIMS[size] else "missed"
+    verdict = "not asked for" if activation == "relu" else "met" if gain >= AIMS[size] else "missed"
     return (
         f"| {family} | {size} | {activation} | {fast.other_ms:.3f} | {slow.one_ms:.3f} | {fast.one_ms:.3f} |"
         f" {gain:.2f} | {AIMS[size]}: {verdict} |"

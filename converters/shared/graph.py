@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.tflite_file import Graph, Operator, Tensor
+from converters.tflite_file import FUSED, Graph, Operator, Tensor
 from device_agent import preprocess
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
@@ -18,7 +18,7 @@ class Unsupported(BadInput):
 
 def clip_of(operator: Operator, out: Tensor) -> tuple[float, float] | None:
     """The bounds of a fused activation where the integers of `out` reach beyond them; None where they do not."""
-    bounds = {1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}.get(operator.options.get("fusedActivationFunction", 0))
+    bounds = FUSED.get(operator.options.get("fusedActivationFunction", 0))
     if bounds is None:
         return None
     scale, zero_point = float(out.scale[0]), int(out.zero_point[0])

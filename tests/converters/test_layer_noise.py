@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ import pytest
 from converters import hard_swish, rescaling
 from converters.graph_diff import compare_graphs, size_of
 from converters.layer_noise import Noise, measure_noise
+from converters.layers import limits
 from converters.mixed_graph import Mix, true_constants, write_mixed
 from converters.network import open_network
 from converters.noise_causes import suspect
 from converters.quantization_fixes import Patient, fixes_for
 from converters.saturation import find_saturations, share_over
-from converters.tflite_file import read_graph
+from converters.tflite_file import edit, read_graph
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 from device_agent.preprocess import table
@@ -122,6 +124,27 @@ def test_bytes_taken_as_they_are_are_nearer_to_float(int8_file: Make, patterns: 
     assert suspect(read_graph(path), coarse).cause == "input scale" and coarse.harm > 0 and coarse.own_db < 30
     errors = [np.abs(answers(file, patterns) - true).mean() for file in (target, path)]
     assert errors[0] < 0.9 * errors[1] < 1
+
+
+def test_what_an_activation_cannot_give_has_no_codes(int8_file: Make, patterns: np.ndarray, tmp_path: Path) -> None:
+    path, wide = int8_file(), tmp_path / "wide.tflite"
+    shutil.copyfile(path, wide)
+    fused = {n: each.outputs[0] for n, each in enumerate(read_graph(path).operators) if "CONV" in each.kind}
+    number, tensor = next(iter(fused.items()))
+
+    def fuse(_: Any, model: Any) -> None:
+        model.subgraphs[0].operators[number].builtinOptions.fusedActivationFunction = 3
+
+    edit(wide, fuse)
+    rescaling.set_ranges(wide, {tensor: (-20.0, 90.0)})
+    rescaling.clip_ranges(wide)
+    assert limits(read_graph(wide).tensors[tensor]) == pytest.approx((0, 6))
+    rescaling.clip_ranges(wide)
+    assert limits(read_graph(wide).tensors[tensor]) == pytest.approx((0, 6))
+    others = [t for t in fused.values() if t != tensor]
+    assert [limits(read_graph(wide).tensors[t]) for t in others] == [
+        limits(read_graph(path).tensors[t]) for t in others
+    ]
 
 
 def test_hard_swish_written_out_is_the_same_function(int8_file: Make, patterns: np.ndarray, tmp_path: Path) -> None:

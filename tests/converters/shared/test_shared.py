@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 from converters import shared
+from converters.asking import ask_onnx
 from converters.identity import without_hard_activations
 from converters.keras_export import Export
+from converters.layers import limits
 from converters.parity import answers
 from converters.scheme import differences
 from converters.shared.graph import Unsupported, image_range
@@ -90,6 +92,19 @@ def test_scales_between_convolutions_are_powers_of_two(make: Make) -> None:
     for operator in graph.operators:
         if operator.kind == "ADD":
             assert len({float(graph.tensors[each].scale[0]) for each in (*operator.inputs, *operator.outputs)}) == 1
+
+
+def test_a_gate_has_all_its_codes(make: Make, tmp_path: Path) -> None:
+    """relu6(x + 3) goes from 0 to 6: TensorFlow's converter gave it the range of x + 3."""
+    export = make("mobilenet-v3-small")
+    graph = read_graph(shared.source(export))
+    gates = [each for each in graph.operators if each.kind == "ADD" and graph.tensors[each.inputs[1]].data is not None]
+    assert len(gates) > 10
+    for each in gates:
+        assert limits(graph.tensors[each.outputs[0]]) == pytest.approx((0, 6))
+    (tmp_path / "onnx").mkdir()
+    (file,) = shared.write("onnx", export, tmp_path / "onnx")
+    assert not {"Add", "Mul", "Clip", "HardSwish", "HardSigmoid"} & set(ask_onnx(file).floats)
 
 
 def test_a_channel_that_is_all_bias_keeps_it(tmp_path: Path) -> None:
