@@ -236,3 +236,6 @@ def _print(found: Pruning) -> None:
             f"{timing.artifact}: {timing.pruned_ms:.3f} ms, parent {timing.parent_ms:.3f} ms, {timing.factor:.2f} "
             f"times as fast (measured on {timing.device}, p50, {timing.threads} thread)"
         )
+        if found.request.budget == "latency" and timing.artifact == found.request.artifact:
+            left, share = timing.pruned_ms / timing.parent_ms, found.request.share
+            click.echo(f"{timing.artifact}: {left:.0%} of the latency is left, {share:.0%} was asked for")

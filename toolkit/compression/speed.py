@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def write_file(model: Any, name: str, spec: InputSpec, calibration: NDArray[np.u
     check_artifacts([name])
     runtime, precision = precision_of(name)
     scratch = folder / "scratch"
-    for each in (folder, scratch):
-        each.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # its intermediate files are those of the model before
+    scratch.mkdir(parents=True)
     with held_back():
         files = CONVERTERS.load(name)(Export(model, spec, calibration, scratch), folder)
     return Subject(files[0], runtime, precision, sum(path.stat().st_size for path in files))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from device_agent.contract.benchmark import BenchmarkReport
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 from toolkit.benchmark import Subject
-from toolkit.compression.speed import TURNS, check_artifacts, compare, refusal
+from toolkit.compression.speed import TURNS, check_artifacts, compare, refusal, write_file
 
 SPEC = InputSpec(height=8, width=8)
 PARENT, PRUNED = (Subject(Path(name), "litert", "fp32", 1) for name in ("parent", "pruned"))
@@ -53,3 +54,20 @@ def test_slower_is_more_than_noise(ms: float, slower: bool) -> None:
 def test_an_artifact_that_is_not_known_is_named() -> None:
     with pytest.raises(BadInput, match="no artifact 'litert-fp8'; known are litert-fp32"):
         check_artifacts(["litert-fp32", "litert-fp8"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["litert-int8", "onnx-int8"])
+def test_a_folder_holds_the_model_that_was_written_last(name: str, tmp_path: Path) -> None:
+    """The search for a latency writes one cut network after the other into one folder."""
+    import keras
+
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
+    sizes = []
+    for channels in (64, 8, 64):
+        keras.utils.set_random_seed(1)
+        image = keras.Input((8, 8, 3))
+        value = keras.layers.ReLU()(keras.layers.Conv2D(channels, 3)(image))
+        model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(value)))
+        sizes.append(write_file(model, name, SPEC, pictures, tmp_path / "cut").size_bytes)
+    assert abs(sizes[0] - sizes[2]) < 100 < sizes[0] - sizes[1]
