@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from converters.activations import Seen, estimator, observe
 from converters.shared.graph import LINEAR, Unsupported, clip_of
-from converters.shared.scales import Scale, choose, is_power
+from converters.shared.scales import GATE_CODE, GATE_STEP, Scale, choose, gates, is_power
 from converters.shared.units import note
 from converters.tflite_file import Graph, Operator, edit, read_graph
 from device_agent.contract.errors import BadInput
@@ -76,18 +76,27 @@ def make_exact(
         for number, (scale, zero_point) in changes.items():
             main.tensors[number].quantization.scale = [scale]
             main.tensors[number].quantization.zeroPoint = [zero_point]
+        for number in {each.inputs[1] for each in gates(graph)}:
+            _store(
+                schema, model, number, np.full(1, GATE_STEP), np.full(graph.tensors[number].shape, GATE_CODE, np.int8)
+            )
         note(schema, model, {number: each.real for number, each in scales.items()}, clips)
         for number in implied:
             main.operators[number].builtinOptions.fusedActivationFunction = 0
         for number, steps, data in (each for pair in weights for each in pair):
-            tensor, buffer = main.tensors[number], schema.BufferT()
-            tensor.quantization.scale = steps.astype(np.float32).tolist()
-            tensor.quantization.zeroPoint = [0] * len(steps)
-            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            tensor.buffer = len(model.buffers)  # its own: tensors of equal content may share one
-            model.buffers.append(buffer)
+            _store(schema, model, number, steps, data)
 
     edit(path, change)
+
+
+def _store(schema: Any, model: Any, number: int, steps: NDArray[np.float64], data: NDArray[Any]) -> None:
+    """Put the integers of a constant into the file, with these scales around zero."""
+    tensor, buffer = model.subgraphs[0].tensors[number], schema.BufferT()
+    tensor.quantization.scale = steps.astype(np.float32).tolist()
+    tensor.quantization.zeroPoint = [0] * len(steps)
+    buffer.data = np.frombuffer(data.tobytes(), np.uint8)
+    tensor.buffer = len(model.buffers)  # its own: tensors of equal content may share one
+    model.buffers.append(buffer)
 
 
 def _refuse_shared(kernels: list[Operator]) -> None:

@@ -17,6 +17,9 @@ from device_agent.contract.manifest import InputSpec
 
 _PASSES = {"MEAN", "RESHAPE", "SQUEEZE"}
 _SAME = {"RESHAPE", "SQUEEZE"}
+GATE_STEP = float(np.float32(6 / 255))
+GATE_CODE = 127
+"""3 in steps of a gate, half a step too little: 6 is 255 of them."""
 
 
 @dataclass
@@ -47,6 +50,11 @@ def choose(graph: Graph, ranges: dict[int, tuple[float, float]], spec: InputSpec
         for number in members:
             _set_scale(found[number], common)
     _take_whole(found[graph.inputs[0]], spec.offset, spec.offset + 255 * spec.scale)
+    for operator in gates(graph):
+        _open(found, operator.inputs[0], operator.outputs[0])
+    for operator in graph.operators:
+        if operator.kind == "MEAN":
+            _part_halves(graph, found, operator, next((m for m in together if operator.outputs[0] in m), []))
     for members, sums in units:
         if any(_is_fixed(graph, number) for number in members):
             for number in members:
@@ -63,6 +71,29 @@ def choose(graph: Graph, ranges: dict[int, tuple[float, float]], spec: InputSpec
     return found
 
 
+def gates(graph: Graph) -> list[Operator]:
+    """The sums relu6(x + 3) of hard-swish in an identical form: with a constant, and from 0 to 6."""
+    return [
+        each
+        for each in graph.operators
+        if each.kind == "ADD"
+        and graph.tensors[each.inputs[0]].data is None
+        and (constant := graph.tensors[each.inputs[1]]).data is not None
+        and constant.data.size == 1
+        and abs(float(constant.values().ravel()[0]) - 3) < 0.1
+        and each.options.get("fusedActivationFunction") == 3
+    ]
+
+
+def _open(found: dict[int, Scale], given: int, gate: int) -> None:
+    """A sum of whole steps, so that it rounds nowhere: LiteRT adds with multipliers of 20 bits, others in floats. What
+    is given gets a multiple of the gate's scale, a little coarser than the best one."""
+    found[gate] = Scale(GATE_STEP, GATE_STEP, -128)
+    times = int(np.ceil(0.97 * found[given].real / GATE_STEP))
+    if found[given].real > 0.7 * GATE_STEP:
+        _set_scale(found[given], times * GATE_STEP)
+
+
 def _take_whole(scale: Scale, low: float, high: float) -> None:
     """A power of two with which 256 steps hold every image: one that is darker than all that calibration saw must not
     saturate."""
@@ -77,6 +108,26 @@ def _take_bytes(graph: Graph, image: Scale, spec: InputSpec) -> None:
     codes = preprocess.table(spec, scale=image.label, zero_point=image.zero_point, dtype="int8")
     if linear and np.array_equal(codes, np.arange(-128, 128)):
         image.real, image.shift = spec.scale, spec.offset + spec.scale * (128 + image.zero_point)
+
+
+def _part_halves(graph: Graph, found: dict[int, Scale], operator: Operator, tied: list[int]) -> None:
+    """A mean in steps of an odd part of a whole one never comes near the middle of two integers, where LiteRT, which
+    rounds it twice, goes the other way."""
+    given, made = operator.inputs[0], operator.outputs[0]
+    count = np.prod(graph.tensors[given].shape) / np.prod(graph.tensors[made].shape)
+    real = found[given].real / count / odd_part(found[given].real / count / found[made].real)
+    for number in tied or [made]:
+        _set_scale(found[number], float(real))
+
+
+def odd_part(ratio: float) -> float:
+    """The largest fraction up to `ratio` with a small odd denominator.
+
+    >>> odd_part(1 / 22.4) == 2 / 45, odd_part(0.51) == 26 / 51
+    (True, True)
+    """
+    small = [int(ratio * whole) / whole for whole in range(3, 100, 2)]
+    return float(max(*small, 1 / (2 * np.ceil((1 / ratio - 1) / 2) + 1)))
 
 
 def _set_scale(scale: Scale, real: float) -> None:

@@ -58,7 +58,7 @@ def images() -> np.ndarray:
     return np.asarray(_tiny_models().textures(300, seed=5)[0])
 
 
-@pytest.mark.parametrize("family", ["mobilenet-v1", "mobilenet-v2"])
+@pytest.mark.parametrize("family", ["mobilenet-v1", "mobilenet-v2", "mobilenet-v3-small"])
 def test_onnx_runtime_answers_as_litert_in_every_logit(
     family: str, make: Make, images: np.ndarray, tmp_path: Path
 ) -> None:
@@ -75,13 +75,10 @@ def test_openvino_hardly_ever_differs_by_one_step(family: str, make: Make, image
     assert len(found) <= 2 and found[0] >= 0.99 * sum(found), "the mean's and the logits' scales are no powers of two"
 
 
-def test_activations_that_are_multiplied_may_differ_a_little(make: Make, images: np.ndarray, tmp_path: Path) -> None:
+def test_activations_that_are_multiplied_may_differ_in_openvino(make: Make, images: np.ndarray, tmp_path: Path) -> None:
     export = make("mobilenet-v3-small")
-    assert export.logits(images[:50]).std(axis=0).min() > 0.1, "the outputs spread"
-    found = differences("onnx", shared.write("onnx", export, tmp_path)[0], export, images)
-    assert len(found) <= 2 and found[0] >= 0.99 * sum(found)
     found = differences("openvino", shared.write("openvino", export, tmp_path)[0], export, images)
-    assert sum(found[:3]) > 0.98 * sum(found)
+    assert sum(found[:3]) == sum(found) and found[0] > 0.9 * sum(found)
 
 
 def test_scales_between_convolutions_are_powers_of_two(make: Make) -> None:
