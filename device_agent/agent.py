@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from device_agent.contract.review import Verdict
 from device_agent.contract.session import Birth
 from device_agent.courier import Courier, Told
 from device_agent.frames.capture import Capture
+from device_agent.identity import expiry
 from device_agent.journal import open_journal
 from device_agent.loop import Loop, Outlets, Schedule
 from device_agent.measure import device_name
@@ -77,6 +79,8 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
         log(kind, text)
         courier.put(Told(kind, text))
 
+    if settings.broker and (fault := expiry(settings.broker.credentials, datetime.now(timezone.utc))):
+        event("certificate", fault)
     with ExitStack() as ends:
         courier.start(lambda: make_uplink(settings, courier, log))
         ends.callback(courier.stop)

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,12 @@ import msgspec
 from device_agent.agent import Model, open_model
 from device_agent.config import Settings
 from device_agent.contract.broker import Broker
-from device_agent.contract.errors import LinesideError, NotWritable, Unreachable
+from device_agent.contract.credentials import Credentials
+from device_agent.contract.errors import BadInput, LinesideError, NotWritable, Unreachable
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Address, SourceEnded
 from device_agent.frames.capture import Capture
+from device_agent.identity import expiry, read_certificate
 from device_agent.mqtt import probe
 from device_agent.rungs import artifact_name
 from device_agent.selftest import SelfTest, self_test
@@ -72,6 +75,10 @@ def check(settings: Settings) -> Iterator[Finding]:
     if settings.broker is not None:
         broker = settings.broker
         hint = "start the broker, or correct --broker, its user or the firewall"
+        if broker.credentials.cert is not None:
+            hint = "issue another one: lineside-fleet keys device NAME"
+            yield _finding("certificate", hint, lambda: _valid(broker.credentials))
+            hint = "start the broker, or correct --broker, its user or the firewall"
         yield _finding("broker", hint, lambda: _knock(broker, settings.device))
     yield _clock()
 
@@ -130,6 +137,14 @@ def _look(source: Address, spec: InputSpec) -> str:
 
 def _knock(broker: Broker, device: str) -> str:
     return f"{broker} speaks MQTT {probe(broker, f'{device}-check')}"
+
+
+def _valid(credentials: Credentials) -> str:
+    assert credentials.cert is not None
+    now, found = datetime.now(timezone.utc), read_certificate(credentials.cert)
+    if fault := expiry(credentials, now):
+        raise BadInput(fault)
+    return f"of {found.name!r}, until {found.ends:%Y-%m-%d}"
 
 
 def _clock() -> Finding:

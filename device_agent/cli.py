@@ -18,6 +18,7 @@ from device_agent.contract.errors import BadInput, SelfTestFailed
 
 if TYPE_CHECKING:
     from device_agent.config import Settings
+    from device_agent.contract.broker import Broker
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SOURCE = (
@@ -25,9 +26,14 @@ _SOURCE = (
     "from LINESIDE_SOURCE, which hides a password from other users."
 )
 _BROKER = (
-    "mqtt://[user:password@]host[:port]; also from LINESIDE_BROKER, which hides the password from other users. "
-    "Without it reports stay here."
+    "mqtt:// or mqtts://[user:password@]host[:port]; also from LINESIDE_BROKER, which hides the password from other "
+    "users. Without it reports stay here."
 )
+_CREDENTIALS = {
+    "key": "Key of --cert, PEM, for this user's eyes only.",
+    "cert": "Certificate of this device, PEM, for mqtts://.",
+    "ca": "Whom to trust with mqtts://, PEM; default: whom the system trusts.",
+}
 
 
 class _Number(click.FloatRange):
@@ -63,6 +69,9 @@ def _bundle(command: Command) -> Command:
 
 def _line(command: Command) -> Command:
     command = click.option("--source", required=True, envvar="LINESIDE_SOURCE", help=_SOURCE)(command)
+    file = click.Path(path_type=Path)
+    for name, text in _CREDENTIALS.items():
+        command = click.option(f"--{name}", type=file, envvar=f"LINESIDE_{name.upper()}", help=text)(command)
     command = click.option("--broker", envvar="LINESIDE_BROKER", help=_BROKER)(command)
     command = click.option("--fps", type=_Number(0.01, 1000), help="Frames per second.")(command)
     return click.option("--device", required=True, help="Name of this device: 3 to 32 of a-z, 0-9 and '-'.")(command)
@@ -169,7 +178,6 @@ def bench(quick: bool, as_json: bool, **options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> Settings:
     from device_agent.config import Settings
-    from device_agent.contract.broker import parse_broker
     from device_agent.contract.topics import check_device
     from device_agent.frames import parse_source
 
@@ -181,7 +189,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     return Settings(
         bundle=options["bundle"],
         source=source,
-        broker=parse_broker(options["broker"]) if options.get("broker") else None,
+        broker=_broker_of(options),
         device=check_device(options["device"]),
         state=options["state"],
         interval_s=options.get("interval", 60.0),
@@ -191,6 +199,23 @@ def _settings(options: dict[str, Any]) -> Settings:
         encoding=options.get("encoding", "msgpack"),
         log=options.get("log", "plain"),
     )
+
+
+def _broker_of(options: dict[str, Any]) -> Broker | None:
+    from device_agent.contract.broker import parse_broker
+    from device_agent.contract.credentials import Credentials
+
+    credentials = Credentials(*(options.get(name) for name in ("ca", "cert", "key")))
+    if not options.get("broker"):
+        if any(credentials):
+            raise BadInput("--ca, --cert and --key are for a --broker mqtts://..., got none")
+        return None
+    broker = parse_broker(options["broker"], credentials)
+    if credentials.cert is not None:
+        from device_agent.identity import check_identity
+
+        check_identity(credentials, options["device"])
+    return broker
 
 
 @contextmanager

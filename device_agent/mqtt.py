@@ -22,8 +22,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from device_agent.contract import topics
-from device_agent.contract.broker import Broker
-from device_agent.contract.errors import Unreachable
+from device_agent.contract.broker import Broker, handshake_fault
+from device_agent.contract.errors import LinesideError, Unreachable
 
 KEEPALIVE_S = 60
 SESSION_EXPIRY_S = 60
@@ -73,9 +73,14 @@ class Link:
         """Begin one attempt to connect; `Connected` or `Disconnected` follows."""
         self._attempt += 1
         attempt, self._last = self._attempt, None
-        client = make_client(self._broker, self._device, self._protocol)
+        try:
+            client = make_client(self._broker, self._device, self._protocol)
+        except LinesideError as error:  # its certificate is gone, or is being replaced
+            self._tell(Disconnected(str(error)))
+            return
         _Watch(
             client,
+            self._broker,
             lambda news: self._hear(attempt, news),
             lambda: self._doubt_protocol(attempt),
             topics.down(self._device, "ack"),
@@ -131,9 +136,14 @@ class _Watch:
     """Callbacks of one client; they run in paho's thread and only pass news on."""
 
     def __init__(
-        self, client: Client, hear: Callable[[News], None], doubt_protocol: Callable[[], None], listen_to: str | None
+        self,
+        client: Client,
+        broker: Broker,
+        hear: Callable[[News], None],
+        doubt_protocol: Callable[[], None],
+        listen_to: str | None,
     ) -> None:
-        self._hear, self._doubt_protocol, self._listen_to = hear, doubt_protocol, listen_to
+        self._broker, self._hear, self._doubt_protocol, self._listen_to = broker, hear, doubt_protocol, listen_to
         self._answered = self._over = False
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -160,13 +170,15 @@ class _Watch:
             self._end(f"the broker refuses: {str(reason).lower()}", refused=True)
 
     def _on_connect_fail(self, client: Client, _data: Any) -> None:
-        self._end("the broker does not answer")
+        fault = handshake_fault(self._broker)
+        self._end(fault or "the broker does not answer", refused=bool(fault))
         client.disconnect()
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if not self._answered:
+        fault = "" if self._answered else handshake_fault(self._broker)
+        if not self._answered and not fault:
             self._doubt_protocol()
-        self._end(f"the connection ended: {str(reason).lower()}")
+        self._end(fault or f"the connection ended: {str(reason).lower()}", refused=bool(fault))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if not message.retain and len(message.payload) <= MAX_ACK_BYTES:
@@ -191,7 +203,7 @@ def make_client(broker: Broker, client_id: str, protocol: MQTTProtocolVersion) -
     if broker.user is not None:
         client.username_pw_set(broker.user, broker.password)
     if broker.tls:
-        client.tls_set()
+        client.tls_set_context(broker.credentials.context())
     return client
 
 
@@ -215,7 +227,7 @@ def probe(broker: Broker, client_id: str, timeout_s: float = CONNECT_TIMEOUT_S) 
     for protocol, name in ((MQTTv5, "5"), (MQTTv311, "3.1.1")):
         heard: SimpleQueue[News] = SimpleQueue()
         client = make_client(broker, client_id, protocol)
-        _Watch(client, heard.put, lambda: None, None)
+        _Watch(client, broker, heard.put, lambda: None, None)
         start(client, broker)
         try:
             news = heard.get(timeout=timeout_s)

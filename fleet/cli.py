@@ -16,6 +16,7 @@ COMMANDS = {
     "changeover": "fleet.commands.alerts:changeover",
     "replay": "fleet.commands.replay:replay",
     "quarantine": "fleet.commands.quarantine:quarantine",
+    "keys": "fleet.commands.keys:keys",
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from device_agent.contract.broker import parse_broker
+from device_agent.contract.broker import Broker
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
 from fleet.detector_fleet import Settings
@@ -36,7 +36,7 @@ class Page(NamedTuple):
 
 def run_monitor(
     *,
-    broker: str,
+    broker: Broker,
     store: str,
     page: Page | None,
     settings: Settings,
@@ -48,15 +48,14 @@ def run_monitor(
     """Serve until SIGINT or SIGTERM.
 
     Raises:
-        BadInput: a bad broker or store URL, another monitor on this store, or a port that is taken.
+        BadInput: a bad store URL, another monitor on this store, or a port that is taken.
     """
-    address = parse_broker(broker)
     engine = open_store(store, create=True)
     with one_writer(engine), _page(page, store, say) as tend, _ending() as stop:
         ingest = Ingest(engine, settings, hold_windows=hold_windows)
-        link = Link(address, client_id=client_id, session=_clock_ms(), clock_ms=_clock_ms, say=say)
+        link = Link(broker, client_id=client_id, session=_clock_ms(), clock_ms=_clock_ms, say=say)
         say(
-            f"watching {address} into {store}: {len(ingest.registry.devices)} devices known, {len(ingest.fleet.models)}"
+            f"watching {broker} into {store}: {len(ingest.registry.devices)} devices known, {len(ingest.fleet.models)}"
             f" models, page at score {ingest.fleet.page_at:.1f}, warn at {ingest.fleet.warn_at:.1f}"
         )
         Monitor(engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms, tend=tend).run(stop)

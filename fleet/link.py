@@ -13,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from device_agent.contract import topics
-from device_agent.contract.broker import Broker
+from device_agent.contract.broker import Broker, handshake_fault
 from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.session import State
 from fleet.inbox import Message
@@ -51,7 +51,7 @@ class Link:
         if self._broker.user is not None:
             client.username_pw_set(self._broker.user, self._broker.password)
         if self._broker.tls:
-            client.tls_set()
+            client.tls_set_context(self._broker.credentials.context())
         client.will_set(topics.FLEET_STATE, self._state(online=False, reason="lost"), qos=1, retain=True)
         client.reconnect_delay_set(1, 30)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
@@ -131,7 +131,11 @@ class Link:
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if not self.connections:
-            self._refused = not self._answered
+            fault = "" if self._answered else handshake_fault(self._broker)
+            self._refused = not self._answered and not fault
+            if fault and not self._silent:
+                self._silent = True
+                self._say(f"{self._broker}: {fault}; trying again")
         elif code.is_failure and not self._silent:
             self._silent = True
             self._say(f"{self._broker}: connection lost ({str(code).lower()}); trying again")
@@ -140,7 +144,8 @@ class Link:
         self._asked_ms = None
         if not self._silent:
             self._silent = True
-            self._say(f"{self._broker}: no broker answers here; trying again until one does")
+            fault = handshake_fault(self._broker)
+            self._say(f"{self._broker}: {fault or 'no broker answers here'}; trying again until one does")
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self.messages.append(Message(message.topic, bytes(message.payload), self._clock_ms()))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from device_agent.contract.errors import BadInput
+from device_agent.contract.credentials import Credentials
+from device_agent.contract.errors import BadInput, LinesideError
+
+ALERT_S = 1.0
 
 
 class Broker(NamedTuple):
@@ -16,6 +21,7 @@ class Broker(NamedTuple):
     user: str | None = None
     password: str | None = None
     tls: bool = False
+    credentials: Credentials = Credentials()
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -25,7 +31,7 @@ class Broker(NamedTuple):
         return f"<Broker {self}>"
 
 
-def parse_broker(url: str) -> Broker:
+def parse_broker(url: str, credentials: Credentials = Credentials()) -> Broker:  # noqa: B008
     """The broker at a URL; without a port 1883, or 8883 for mqtts.
 
     >>> print(parse_broker("mqtt://press:pa%20ss@10.0.0.5"))
@@ -34,7 +40,8 @@ def parse_broker(url: str) -> Broker:
     'pa ss'
 
     Raises:
-        BadInput: not such a URL.
+        BadInput: not such a URL; credentials for mqtt, which shows none.
+        NotFound, BadInput: as for `Credentials.context`.
     """
     shown = f"...@{url.rpartition('@')[2]}" if "@" in url else url
     wrong = BadInput(f"broker {shown!r}: must read like mqtt://host:1883 or mqtts://user:password@host:8883")
@@ -51,4 +58,32 @@ def parse_broker(url: str) -> Broker:
     plain = host.isprintable() and " " not in host
     if parts.scheme not in ("mqtt", "mqtts") or not host or not plain or beyond or port == 0 or user == "":
         raise wrong
-    return Broker(host, port or (8883 if tls else 1883), user, password, tls)
+    if any(credentials) and not tls:
+        raise BadInput(f"broker {shown!r}: --ca, --cert and --key are for mqtts://")
+    if tls:
+        credentials.context()
+    return Broker(host, port or (8883 if tls else 1883), user, password, tls, credentials)
+
+
+def handshake_fault(broker: Broker, timeout_s: float = 5.0) -> str:
+    """Why TLS with the broker cannot be agreed on; empty if it can, or if nobody listens. The MQTT client does not say.
+
+    With TLS 1.3 a broker refuses a certificate after the handshake, so what comes next is waited for.
+    """
+    if not broker.tls:
+        return ""
+    try:
+        with (
+            socket.create_connection((broker.host, broker.port), timeout_s) as plain,
+            broker.credentials.context().wrap_socket(plain, server_hostname=broker.host) as secured,
+        ):
+            secured.settimeout(ALERT_S)
+            secured.recv(1)
+    except ssl.SSLCertVerificationError as error:
+        return f"the broker's certificate is not trusted: {error.verify_message.lower().rstrip('.')}"
+    except ssl.SSLError as error:
+        said = (error.reason or str(error)).lower().replace("_", " ")
+        return f"the broker refuses TLS: {said.partition('alert ')[2] or said}"
+    except (OSError, LinesideError):
+        return ""
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,11 +13,16 @@ from fleet.commands.options import hold_option, interval_option, pages_option, s
 if TYPE_CHECKING:
     from fleet.alerts import Change
 
+_FILE = click.Path(path_type=Path)
+
 
 @click.command("serve")
 @click.option(
     "--broker", required=True, metavar="URL", envvar="LINESIDE_BROKER", help="mqtt://[user:password@]host[:port]"
 )
+@click.option("--ca", type=_FILE, envvar="LINESIDE_CA", help="Whom to trust with mqtts://, PEM.")
+@click.option("--cert", type=_FILE, envvar="LINESIDE_CERT", help="Certificate of the monitor, PEM, for mqtts://.")
+@click.option("--key", type=_FILE, envvar="LINESIDE_KEY", help="Its key, PEM, for this user's eyes only.")
 @store_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the page; 0: none.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address that the page listens on.")
@@ -34,6 +40,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print alerts as JSON lines on stdout.")
 def serve(
     broker: str,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
     store: str,
     port: int,
     host: str,
@@ -52,12 +61,14 @@ def serve(
     \b
     Example: lineside-fleet serve --broker mqtt://localhost:1883 --store sqlite:///fleet.db
     """
+    from device_agent.contract.broker import parse_broker
+    from device_agent.contract.credentials import Credentials
     from fleet.detector_fleet import Settings
     from fleet.launch import Page, run_monitor
 
     settings = Settings(pages_a_week=pages_a_week, interval_ms=max(1, round(interval_s * 1000)))
     run_monitor(
-        broker=broker,
+        broker=parse_broker(broker, Credentials(ca, cert, key)),
         store=store,
         page=Page(host, port, names) if port else None,
         settings=settings,

@@ -1,0 +1,202 @@
+"""A fleet's own certificates, on a real broker that asks for them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from click.testing import CliRunner
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from device_agent.contract import topics
+from device_agent.contract.broker import Broker, parse_broker
+from device_agent.contract.credentials import Credentials
+from device_agent.contract.errors import BadInput, NotFound, Unreachable
+from device_agent.mqtt import Connected, Disconnected, Link, News, Rejected, probe
+from fleet.cli import cli
+from fleet.keys import MONITOR, MOSQUITTO, certify_device, create, issued, revoke, utc_now
+
+Eventually = Callable[..., object]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys") / "fleet"
+    create(folder, ["127.0.0.1", "localhost"], utc_now())
+    for device in ("press-1", "press-2"):
+        certify_device(folder, device, utc_now(), days=30)
+    return folder
+
+
+def credentials(folder: Path, name: str) -> Credentials:
+    path = folder / name if name == "fleet" else folder / "devices" / name
+    return Credentials(folder / "authority.pem", path.with_suffix(".pem"), path.with_suffix(".key"))
+
+
+def secure(mosquitto: Any, folder: Path) -> Callable[[Credentials], Broker]:
+    """The broker with the fleet's configuration, at its own port and folder; `broker(credentials)` to reach it."""
+    mosquitto.stop()
+    text = MOSQUITTO.replace("/etc/mosquitto/lineside", str(folder))
+    text = text.replace("listener 8883", f"listener {mosquitto.port} {mosquitto.host}")
+    for path in (*folder.parents, folder):  # Mosquitto reads as itself
+        if path.owner() == "root" and len(path.parts) > 2:
+            path.chmod(path.stat().st_mode | 0o055)
+    mosquitto.config.write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+    mosquitto.start()
+    return lambda mine: parse_broker(f"mqtts://127.0.0.1:{mosquitto.port}", mine)
+
+
+@pytest.fixture
+def open_link() -> Iterator[Callable[[Broker, str], list[News]]]:
+    opened: list[Link] = []
+
+    def begin(broker: Broker, device: str) -> list[News]:
+        heard: list[News] = []
+        opened.append(Link(broker, device, heard.append))
+        opened[-1].open(b"will")
+        heard_of[id(heard)] = opened[-1]
+        return heard
+
+    heard_of: dict[int, Link] = {}
+    begin.link = lambda heard: heard_of[id(heard)]  # type: ignore[attr-defined]
+    yield begin
+    for one in opened:
+        one.close(0.0)
+
+
+@pytest.mark.broker
+def test_a_device_speaks_for_itself_alone(mosquitto: Any, made: Path, open_link: Any, eventually: Eventually) -> None:
+    broker = secure(mosquitto, made)
+    seen: list[tuple[str, bytes]] = []
+    monitor = paho.Client(CallbackAPIVersion.VERSION2, client_id=MONITOR, protocol=MQTTProtocolVersion.MQTTv5)
+    monitor.tls_set_context(credentials(made, "fleet").context())
+    monitor.on_message = lambda _client, _data, message: seen.append((message.topic, message.payload))
+    monitor.on_connect = lambda client, *_: client.subscribe(f"{topics.ROOT}/up/#")
+    monitor.connect("127.0.0.1", mosquitto.port)
+    monitor.loop_start()
+    try:
+        heard = open_link(broker(credentials(made, "press-1")), "press-1")
+        eventually(lambda: Connected() in heard)
+        link = open_link.link(heard)
+        eventually(lambda: link.publish("report", b"mine", qos=1) or any(p == b"mine" for _, p in seen))
+        client = link._client
+        client.publish(topics.up("press-2", "report"), b"another's", qos=1)
+        eventually(lambda: any(isinstance(news, Rejected) for news in heard))
+        monitor.publish(topics.FLEET_STATE, b"here", retain=True)
+        monitor.publish(topics.down("press-2", "ack"), b"another's ack", qos=1)
+        got: list[bytes] = []
+        client.on_message = lambda _client, _data, message: got.append(message.payload)
+        client.subscribe([(topics.FLEET_STATE, 1), (topics.down("press-2", "ack"), 1)])
+        monitor.publish(topics.down("press-2", "ack"), b"another's ack", qos=1)
+        eventually(lambda: b"here" in got)
+        link.publish("report", b"after", qos=1)
+        eventually(lambda: any(p == b"after" for _, p in seen))
+        assert {payload for _, payload in seen} >= {b"mine", b"after"} and b"another's" not in {p for _, p in seen}
+        assert got == [b"here"]
+    finally:
+        monitor.disconnect()
+        monitor.loop_stop()
+
+
+@pytest.mark.broker
+def test_another_certificate_does_not_take_a_name(
+    mosquitto: Any, made: Path, open_link: Any, eventually: Eventually
+) -> None:
+    broker = secure(mosquitto, made)
+    heard = open_link(broker(credentials(made, "press-1")), "press-1")
+    eventually(lambda: Connected() in heard)
+    thief = open_link(broker(credentials(made, "press-2")), "press-1")
+    eventually(lambda: Connected() in thief)
+    open_link.link(heard).publish("report", b"still here", qos=1)
+    assert not any(isinstance(news, Disconnected) for news in heard)
+
+
+@pytest.mark.broker
+def test_who_is_refused_is_told_why(
+    mosquitto: Any, made: Path, tmp_path: Path, open_link: Any, eventually: Eventually
+) -> None:
+    old, gone = "press-8", "press-9"
+    certify_device(made, old, utc_now() - timedelta(days=400), days=30)
+    certify_device(made, gone, utc_now(), days=30)
+    revoke(made, gone, utc_now())
+    other = tmp_path / "other"
+    create(other, ["127.0.0.1"], utc_now())
+    certify_device(other, "press-1", utc_now(), days=30)
+    broker = secure(mosquitto, made)
+    right = credentials(made, "press-1")
+    for mine, why in (
+        (credentials(made, old), "refuses TLS: certificate expired"),
+        (credentials(made, gone), "refuses TLS: certificate revoked"),
+        (credentials(other, "press-1")._replace(ca=right.ca), "refuses TLS: unknown ca"),
+        (Credentials(ca=right.ca), "refuses TLS: certificate required"),
+        (credentials(other, "press-1"), "certificate is not trusted: "),
+    ):
+        with pytest.raises(Unreachable, match=why):
+            probe(broker(mine), "press-1")
+        heard = open_link(broker(mine), "press-1")
+        eventually(lambda heard=heard: heard)
+        assert isinstance(heard[0], Disconnected) and why in heard[0].why and heard[0].refused
+    assert probe(broker(right), "press-1") == "5"
+
+
+def test_a_link_outlives_a_certificate_that_is_away(made: Path, tmp_path: Path) -> None:
+    cert = tmp_path / "cert.pem"
+    cert.write_bytes((made / "devices" / "press-1.pem").read_bytes())
+    broker = parse_broker("mqtts://127.0.0.1:1", credentials(made, "press-1")._replace(cert=cert))
+    cert.unlink()
+    heard: list[News] = []
+    Link(broker, "press-1", heard.append).open(b"will")
+    assert heard == [Disconnected(f"--cert {cert}: no such file")]
+
+
+def test_files_that_do_not_fit_are_named(made: Path, tmp_path: Path) -> None:
+    one, two = credentials(made, "press-1"), credentials(made, "press-2")
+    noise = tmp_path / "noise.pem"
+    noise.write_text("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")
+    open_key = tmp_path / "open.key"
+    open_key.write_bytes(one.key.read_bytes())  # type: ignore[union-attr]
+    open_key.chmod(0o644)
+    for mine, error, said in (
+        (one._replace(key=None), BadInput, "--cert and --key belong together"),
+        (one._replace(key=two.key), BadInput, "is not the key of"),
+        (one._replace(key=open_key), BadInput, "other users may read or write it; chmod 600"),
+        (one._replace(ca=noise), BadInput, "holds no certificate in PEM"),
+        (one._replace(cert=noise), BadInput, "a certificate and its unencrypted key in PEM are wanted"),
+        (one._replace(ca=tmp_path), BadInput, "cannot be read: is a directory"),
+        (one._replace(ca=tmp_path / "none"), NotFound, "none: no such file"),
+    ):
+        with pytest.raises(error, match=said):
+            parse_broker("mqtts://127.0.0.1", mine)
+    with pytest.raises(BadInput, match="are for mqtts://"):
+        parse_broker("mqtt://127.0.0.1", one)
+
+
+def test_keys_are_for_one_user_and_a_second_certificate_takes_the_first_back(tmp_path: Path) -> None:
+    folder, run = tmp_path / "keys", CliRunner().invoke
+    assert run(cli, ["keys", "init", "--folder", str(folder), "--host", "hub.example"]).exit_code == 0
+    keys = [*folder.glob("*.key")]
+    assert len(keys) == 5 and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in keys)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for _ in range(2):
+        assert run(cli, ["keys", "device", "press-1", "--folder", str(folder)]).exit_code == 0
+    (found,) = issued(folder)
+    assert found.revoked is None and found.name == "press-1"
+    assert run(cli, ["keys", "revoke", "press-1", "--folder", str(folder)]).exit_code == 0
+    assert issued(folder)[0].revoked is not None
+    assert "revoked" in run(cli, ["keys", "list", "--folder", str(folder)]).output
+    for arguments, said in (
+        (["init", "--host", "hub.example"], "holds the keys of a fleet already"),
+        (["device", "UP"], "device id 'UP' must be"),
+        (["device", MONITOR], "is the monitor's own name"),
+        (["revoke", "press-7"], "has no certificate of 'press-7'"),
+    ):
+        result = run(cli, ["keys", *arguments, "--folder", str(folder)])
+        assert result.exit_code != 0 and said in str(result.exception) + result.output
+    none = run(cli, ["keys", "list", "--folder", str(tmp_path / "none")])
+    assert "holds no keys of a fleet" in str(none.exception) + none.output
