@@ -29,6 +29,7 @@ _BROKER = (
     "mqtt:// or mqtts://[user:password@]host[:port]; also from LINESIDE_BROKER, which hides the password from other "
     "users. Without it reports stay here."
 )
+_ORIGINS = {"COMMANDLINE": "option", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}
 _CREDENTIALS = {
     "key": "Key of --cert, PEM, for this user's eyes only.",
     "cert": "Certificate of this device, PEM, for mqtts://.",
@@ -58,9 +59,23 @@ def cli() -> None:
     """
 
 
+def _take_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Fields of the file stand in for options that are not given."""
+    if path is not None:
+        from device_agent.document import read_config
+
+        names = {parameter.name for parameter in context.command.params}
+        context.default_map = {name: value for name, value in read_config(path).items() if name in names}
+    return path
+
+
 def _bundle(command: Command) -> Command:
     path = click.Path(path_type=Path)
     command = click.option("--bundle", required=True, type=path, help="File written by `lineside pack`.")(command)
+    command = click.option(
+        "--config", type=path, is_eager=True, callback=_take_config, expose_value=False, envvar="LINESIDE_CONFIG",
+        help="TOML with any of these options by name; the command line counts for more.",
+    )(command)  # fmt: skip
     command = click.option("--state", type=path, default=Path("lineside-state"), show_default=True, help="Folder.")(
         command
     )
@@ -77,16 +92,22 @@ def _line(command: Command) -> Command:
     return click.option("--device", required=True, help="Name of this device: 3 to 32 of a-z, 0-9 and '-'.")(command)
 
 
+def _running(command: Command) -> Command:
+    log = click.Choice(["plain", "json"])
+    command = click.option("--log", type=log, default="plain", show_default=True, help="Lines on stderr.")(command)
+    coding = click.Choice(["msgpack", "json"])
+    command = click.option("--encoding", type=coding, default="msgpack", show_default=True)(command)
+    ways = click.Choice(["-", "none"])
+    command = click.option("--verdicts", type=ways, default="none", show_default=True, help="- is stdout.")(command)
+    command = click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")(command)
+    often = _Number(0.1, 3600)
+    return click.option("--interval", type=often, default=60.0, show_default=True, help="Seconds a report.")(command)
+
+
 @cli.command()
 @_bundle
 @_line
-@click.option("--interval", type=_Number(0.1, 3600), default=60.0, show_default=True, help="Seconds a report.")
-@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option("--verdicts", type=click.Choice(["-", "none"]), default="none", show_default=True, help="- is stdout.")
-@click.option("--encoding", type=click.Choice(["msgpack", "json"]), default="msgpack", show_default=True)
-@click.option(
-    "--log", type=click.Choice(["plain", "json"]), default="plain", show_default=True, help="Lines on stderr."
-)
+@_running
 def run(**options: Any) -> int:
     """Serve until a signal, the end of the source, or --frames.
 
@@ -102,6 +123,42 @@ def run(**options: Any) -> int:
     with _signals() as caught:
         run_agent(_settings(options), lambda: bool(caught))
     return 130 if signal.SIGINT in caught else 0
+
+
+@cli.command("config")
+@_bundle
+@_line
+@_running
+@json_option
+@click.pass_context
+def show_config(context: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Check a configuration, and show what a run would take and where each value comes from. Nothing is opened.
+
+    \b
+    Example: lineside-agent config --config agent.toml
+    """
+    from device_agent.frames.camera import without_password
+
+    settings = _settings(options)
+    shown = []
+    for name, value in options.items():
+        if name == "broker":
+            value = settings.broker
+        elif name == "source" and "://" in value:
+            value = without_password(value)
+        origin = context.get_parameter_source(name)
+        shown.append(
+            {
+                "name": name,
+                "value": value if isinstance(value, int | float | None) else str(value),
+                "from": _ORIGINS.get(origin.name if origin else "", "default"),
+            }
+        )
+    if as_json:
+        print_json(shown)
+        return
+    for each in shown:
+        click.echo(f"{each['name']:9} {each['value'] if each['value'] is not None else '-'}  ({each['from']})")
 
 
 @cli.command()

@@ -42,7 +42,7 @@ LIMITS = {"mobilenet-v1": 0.5, "mobilenet-v2": 0.5, "mobilenet-v3-small": 1.0, "
 HEAD = """Machine: {machine}, shared with other work. Group-wise folds of seed {seed}; each network answers for the fold
 that it never saw, all pooled; the float answers are Keras'. Differences are paired, 95 % over groups. Equal, 1, 2,
 more: logits that differ from LiteRT's int8 logits by so many steps of their scale, on the images that the conversion
-judged by."""
+judged by. Refused: neither smaller nor faster than float, or the gate was not passed."""
 
 
 class Network(NamedTuple):
@@ -63,9 +63,14 @@ NETWORKS = [
         Architecture(family="mobilenet-v2", alpha=0.35, size=96),
     ),
     Network(
-        "V3-Small @96",
+        "V3-Small 0.35 @96",
         lambda fold: OWN / f"v3-small/fold-{fold}",
-        Architecture(family="mobilenet-v3-small", size=96),
+        Architecture(family="mobilenet-v3-small", alpha=0.35, size=96),
+    ),
+    Network(
+        "V3-Small 1.0 @96",
+        lambda fold: OWN / f"v3-small-1.0/fold-{fold}",
+        Architecture(family="mobilenet-v3-small", alpha=1.0, size=96),
     ),
     Network(
         "V1 0.25 @128",
@@ -160,6 +165,8 @@ def _report() -> list[str]:
             there = [run for run in runs if name in run.artifacts()]
             if there:
                 lines.append(_row(network, runtime, there, len(runs)))
+            elif runs:
+                lines.append(f"| {network.label} | {runtime} | 0 of {len(runs)} | refused by `convert` | | | | | |")
             records = [read_artifact(run.artifact_dir(name)) for run in there]
             schemes = [each.scheme for each in records if each is not None and each.scheme is not None]
             if runtime != "litert" and schemes:

@@ -1,0 +1,84 @@
+"""A configuration file: every field wrong in turn, and who counts for more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from device_agent.cli import cli
+from device_agent.contract.errors import BadInput, NotFound
+from device_agent.document import Document, read_config
+
+WRONG = {
+    "bundle": ("3", "must be text"),
+    "source": ('""', "must be text"),
+    "broker": ("[]", "must be text"),
+    "ca": ("true", "must be text"),
+    "cert": ("1.5", "must be text"),
+    "key": ("{a = 1}", "must be text"),
+    "device": ('"PRESS"', "must be 3 to 32 of a-z, 0-9 and '-'"),
+    "state": ("2026-01-01", "must be text"),
+    "artifact": ("0", "must be text"),
+    "fps": ("1e9", "must be frames per second from 0.01 to 1000"),
+    "interval": ("nan", "must be seconds from 0.1 to 3600"),
+    "frames": ("0", "must be a whole number from 1"),
+    "verdicts": ('"stdout"', 'must be "-" or "none"'),
+    "encoding": ('"xml"', 'must be "msgpack" or "json"'),
+    "log": ("1", 'must be "plain" or "json"'),
+}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "agent.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("field", Document.__struct_fields__)
+def test_every_field_that_is_wrong_is_said(field: str, tmp_path: Path) -> None:
+    value, said = WRONG[field]
+    path = write(tmp_path, f"{field} = {value}\n")
+    with pytest.raises(BadInput) as error:
+        read_config(path)
+    assert str(error.value).startswith(f"{path}: {field} = ") and str(error.value).endswith(said)
+
+
+def test_what_is_no_configuration_is_said_in_a_line(tmp_path: Path) -> None:
+    for text, said in (("brokers = 1", "no field 'brokers'; known are bundle,"), ("x = [", "is not TOML")):
+        with pytest.raises(BadInput, match=said):
+            read_config(write(tmp_path, text))
+    with pytest.raises(BadInput, match="is not TOML"):
+        (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe=1")
+        read_config(tmp_path / "bytes.toml")
+    with pytest.raises(NotFound, match="no such file"):
+        read_config(tmp_path / "none.toml")
+    with pytest.raises(BadInput, match="cannot be read: is a directory"):
+        read_config(tmp_path)
+
+
+def test_the_command_line_counts_for_more_and_passwords_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(
+        tmp_path,
+        'bundle = "b/steel.lineside"\nsource = "rtsp://admin:geheim@cam/live"\ndevice = "press-1"\ninterval = 30\n'
+        'broker = "mqtt://press:geheim@hub"\nlog = "json"\n',
+    )
+    monkeypatch.setenv("LINESIDE_BROKER", "mqtt://line:geheim@other")
+    arguments = ["config", "--config", str(path), "--interval", "5", "--json"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert "geheim" not in result.output
+    shown = {each["name"]: (each["value"], each["from"]) for each in json.loads(result.stdout)}
+    assert shown["interval"] == (5.0, "option") and shown["log"] == ("json", "file")
+    assert shown["broker"] == ("mqtt://other:1883", "environment") and shown["encoding"] == ("msgpack", "default")
+    assert shown["bundle"] == (str(tmp_path / "b" / "steel.lineside"), "file"), "beside the file that names it"
+    assert "geheim" not in CliRunner().invoke(cli, arguments[:-1], catch_exceptions=False).output
+
+
+def test_what_the_options_refuse_the_file_is_refused_too(tmp_path: Path) -> None:
+    path = write(tmp_path, 'bundle = "b"\nsource = "synthetic"\ndevice = "press-1"\nca = "ca.pem"\n')
+    result = CliRunner().invoke(cli, ["config", "--config", str(path)])
+    assert result.exit_code != 0 and "--ca, --cert and --key are for a --broker mqtts://" in str(result.exception)
