@@ -42,7 +42,8 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 def time_together(
     models: Mapping[str, tuple[Runtime, InputSpec]], *, seconds: float = 1.5, wall: Seconds = time.perf_counter
 ) -> dict[str, Timed]:
-    """Time each model for about `seconds`, five inferences of one and then of the next, round by round.
+    """Time each model for about `seconds`, five inferences of one and then of the next, round by round, in an order
+    drawn anew for each, after one that fills the caches.
 
     The difference to the first is taken round by round, of the fastest of the five: what another program took from one
     of them does not count, what slows the whole machine counts for both. Intervals are those of the median of the
@@ -54,10 +55,11 @@ def time_together(
         for _ in range(2 * BLOCK):
             model.invoke(tensors[name])
     times: dict[str, list[list[float]]] = {name: [] for name in models}
-    end = wall() + seconds * len(models)
+    end, order = wall() + seconds * len(models), np.random.default_rng(0)
     while wall() < end or len(next(iter(times.values()))) < 20:
-        for name, (model, _) in models.items():
-            block = []
+        for name in order.permutation(list(models)):
+            model, block = models[name][0], []
+            model.invoke(tensors[name])
             for _ in range(BLOCK):
                 start = wall()
                 model.invoke(tensors[name])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from toolkit.explanation.explanation import Cause, Explanation, Outcome
 
 Rows = tuple[list[str], list[list[str]]]
+NOISE = 0.03
+"""By which share two copies of one file may differ in latency: where they lie in memory."""
 
 
 def layer_rows(found: Explanation, most: int | None = None) -> Rows:
@@ -112,15 +114,16 @@ def sentences(found: Explanation) -> list[str]:
 
 def _worth(found: Explanation) -> list[str]:
     """The fixes that surely help: the interval of the error, or of the latency, lies on the good side, and the other is
-    not surely worse."""
+    not surely worse. Latency has to fall by more than two copies of one file can differ by."""
     said = []
+    least = NOISE * (found.stored.time.p50_ms if found.stored.time is not None else 0)
     for where, one in [(f"{_where(cause)}: ", each) for cause in found.causes for each in cause.fixes] + [
         ("all layers: ", each) for each in found.general
     ]:
         if one.judgement is None:
             continue
-        faster = one.time is not None and one.time.more_high_ms < 0
-        slower = one.time is not None and one.time.more_low_ms > 0
+        faster = one.time is not None and one.time.more_high_ms < -least
+        slower = one.time is not None and one.time.more_low_ms > least
         nearer, farther = one.judgement.gain_low > 0, one.judgement.gain_high < 0
         if (nearer and not slower) or (faster and not farther):
             cost = "" if one.time is None else f", {_milliseconds(one)} ms"
