@@ -24,7 +24,7 @@ CONVERTERS = Seam(
         "openvino-int8": "converters.openvino:write_int8",
     },
 )
-RECIPE = 10  # counts up when the same model is to give other files or another record: artifacts are then made anew
+RECIPE = 11  # counts up when the same model is to give other files or another record: artifacts are then made anew
 Progress = Callable[[str], None]
 
 

@@ -64,10 +64,17 @@ def clip_ranges(path: Path) -> None:
         if ends is None or not has_own_range(graph, tensor):
             continue
         low, high = limits(graph.tensors[tensor])
-        if low < ends[0] - 1e-6 or high > ends[1] + 1e-6:
+        alone = all(_bounds(graph, each) == ends for each in _tied(path, graph, tensor))
+        if alone and (low < ends[0] - 1e-6 or high > ends[1] + 1e-6):
             ranges[tensor] = (max(low, ends[0]), min(high, ends[1]))
     if ranges:
         set_ranges(path, ranges)
+
+
+def _bounds(graph: Graph, tensor: int) -> tuple[float, float] | None:
+    """Of the fused activation that gives a tensor."""
+    maker = graph.maker.get(tensor)
+    return None if maker is None else FUSED.get(graph.operators[maker].options.get("fusedActivationFunction", 0))
 
 
 def has_own_range(graph: Graph, tensor: int) -> bool:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from converters.calibration import tensors
 from converters.keras_export import Export
+from converters.shared.graph import Unsupported
+from device_agent.contract.errors import BadInput
 
 
 def source(export: Export) -> Path:
@@ -24,7 +26,10 @@ def source(export: Export) -> Path:
             lambda: tensors(export.calibration, spec),
             ranges=export.ranges,
         )
-        correct_head(export, unfinished)
+        try:
+            correct_head(export, unfinished)
+        except BadInput as error:
+            raise Unsupported(f"LiteRT does not run it: {str(error).partition(': ')[2]}") from error
         unfinished.rename(path)
     return path
 

@@ -39,6 +39,23 @@ def image_range(graph: Graph, spec: InputSpec) -> tuple[float, float]:
     return (-128 - zero_point) * scale, (127 - zero_point) * scale
 
 
+def spread(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """The shape with which a tensor meets an output of so many dimensions, channels first: what has fewer of them goes
+    along the channels, which stand last in the file.
+
+    >>> spread((24,), 4), spread((1, 24), 4), spread((1, 24), 2), spread((), 4)
+    ((1, 24, 1, 1), (1, 24, 1, 1), (1, 24), ())
+
+    Raises:
+        Unsupported: it goes along other sides too.
+    """
+    if rank != 4 or len(shape) in (0, 4):
+        return shape
+    if int(np.prod(shape)) != shape[-1]:
+        raise Unsupported(f"the shared scheme cannot spread {shape} over a map")
+    return (1, shape[-1], 1, 1)
+
+
 def padding_of(operator: Operator, size: tuple[int, ...], kernel: tuple[int, int]) -> list[int]:
     """Top, left, bottom, right of padding "same" (0) or "valid" (1); `size` is (n, h, w, c)."""
     if operator.options["padding"] == 1:

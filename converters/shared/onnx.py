@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, image_range, padding_of
+from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, image_range, padding_of, spread
 from converters.tflite_file import Graph, Operator, Tensor, read_graph
 from device_agent.contract.manifest import InputSpec
 from device_agent.contract.optional import require
@@ -66,7 +66,10 @@ class _Translation:
         )  # fmt: skip
         model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="lineside")
         model.ir_version = 8
-        onnx.checker.check_model(model, full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise Unsupported(f"ONNX has no such graph: {str(error).strip().splitlines()[0].lower()}") from error
         return model
 
     def _take_image(self, spec: InputSpec) -> None:
@@ -112,18 +115,19 @@ class _Translation:
     def _quantize(self, value: str, number: int) -> None:
         self._node("QuantizeLinear", [value, *self._scale(self.graph.tensors[number])], self.name(number))
 
-    def real(self, number: int) -> str:
-        """Name of the dequantized tensor; each reader gets a dequantization of its own, as the pattern wants it."""
+    def real(self, number: int, rank: int = 0) -> str:
+        """Name of the dequantized tensor; each reader gets a dequantization of its own, as the pattern wants it. `rank`
+        is that of the operator's output, to which the tensor is spread along the channels."""
         tensor = self.graph.tensors[number]
+        sides = spread(tensor.shape, rank or len(tensor.shape))
         if tensor.data is not None:
-            data = tensor.data
-            if data.ndim == 4:
-                data = data.transpose(0, 3, 1, 2)
-            elif data.ndim == 1 and data.size > 1:
-                data = data.reshape(1, -1, 1, 1)
-            integers = self.constant(f"c{number}", (data.astype(np.int16) + 128).astype(np.uint8))
-        else:
+            data = tensor.data.transpose(0, 3, 1, 2) if tensor.data.ndim == 4 else tensor.data.reshape(sides)
+            integers = self.constant(f"c{number}-{rank}", (data.astype(np.int16) + 128).astype(np.uint8))
+        elif sides == tensor.shape:
             integers = self.name(number)
+        else:
+            shape = self.constant("shape-" + "-".join(map(str, sides)), np.asarray(sides, np.int64))
+            integers = self._node("Reshape", [self.name(number), shape], f"s{number}-{len(self.nodes)}")
         return self._node("DequantizeLinear", [integers, *self._scale(tensor)], f"r{number}-{len(self.nodes)}")
 
     def weights(self, number: int, order: tuple[int, ...]) -> str:
@@ -193,9 +197,9 @@ class _Translation:
     def elementwise(self, operator: Operator) -> None:
         """ADD, SUB, MUL of two tensors, with broadcasting."""
         kind = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul"}[operator.kind]
-        self.finish(
-            operator, self._node(kind, [self.real(number) for number in operator.inputs], f"y{operator.outputs[0]}")
-        )
+        rank = len(self.graph.tensors[operator.outputs[0]].shape)
+        values = [self.real(number, rank) for number in operator.inputs]
+        self.finish(operator, self._node(kind, values, f"y{operator.outputs[0]}"))
 
     def sigmoid(self, operator: Operator) -> None:
         """LOGISTIC."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, image_range, padding_of
+from converters.shared.graph import Unsupported, check_mean, check_quantized, clip_of, image_range, padding_of, spread
 from converters.tflite_file import Graph, Operator, Tensor, read_graph
 from device_agent.contract.manifest import InputSpec
 from device_agent.runtimes.silence import require_silent
@@ -63,16 +63,17 @@ class _Translation:
         ends = [self.ops.constant(np.float32(end)) for end in (*(taken or given), *given)]
         return self.ops.fake_quantize(value, *ends, 256)
 
-    def real(self, number: int) -> Any:
-        """The value of a tensor."""
+    def real(self, number: int, rank: int = 0) -> Any:
+        """The value of a tensor, spread along the channels of an output of so many dimensions."""
         tensor = self.graph.tensors[number]
+        sides = spread(tensor.shape, rank or len(tensor.shape))
         if tensor.data is None:
-            return self.values[number]
+            value = self.values[number]
+            return (
+                value if sides == tensor.shape else self.ops.reshape(value, self.ops.constant(np.array(sides)), False)
+            )
         values = tensor.values()
-        if values.ndim == 4:
-            values = values.transpose(0, 3, 1, 2)
-        elif values.ndim == 1 and values.size > 1:
-            values = values.reshape(1, -1, 1, 1)
+        values = values.transpose(0, 3, 1, 2) if values.ndim == 4 else values.reshape(sides)
         return self.ops.constant(np.ascontiguousarray(values))
 
     def weights(self, number: int, order: tuple[int, ...], shape: tuple[int, ...] | None = None) -> Any:
@@ -157,7 +158,8 @@ class _Translation:
     def elementwise(self, operator: Operator) -> None:
         """ADD, SUB, MUL of two tensors, with broadcasting."""
         make = {"ADD": self.ops.add, "SUB": self.ops.subtract, "MUL": self.ops.multiply}[operator.kind]
-        self.finish(operator, make(*(self.real(number) for number in operator.inputs)))
+        rank = len(self.graph.tensors[operator.outputs[0]].shape)
+        self.finish(operator, make(*(self.real(number, rank) for number in operator.inputs)))
 
     def sigmoid(self, operator: Operator) -> None:
         """LOGISTIC."""

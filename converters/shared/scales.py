@@ -16,7 +16,9 @@ from device_agent import preprocess
 from device_agent.contract.manifest import InputSpec
 
 _PASSES = {"MEAN", "RESHAPE", "SQUEEZE"}
-_SAME = {"RESHAPE", "SQUEEZE"}
+_SAME = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION"}
+_SAME |= {"REDUCE_MAX", "STRIDED_SLICE", "SLICE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}
+_PRESCRIBE = {"LOGISTIC", "SOFTMAX", "TANH", "L2_NORMALIZATION"}
 GATE_STEP = float(np.float32(6 / 255))
 GATE_CODE = 127
 """3 in steps of a gate, half a step too little: 6 is 255 of them."""
@@ -44,14 +46,18 @@ def choose(graph: Graph, ranges: dict[int, tuple[float, float]], spec: InputSpec
     for number, (low, high) in ranges.items():
         if number not in (*graph.inputs, *graph.outputs):
             _narrow(found[number], low, high)
-    units, together = _bind(graph, found)
+    units, together, equal = _bind(graph, found)
+    for members in equal:
+        _equalise(graph, found, members)
     for members in together:
         common = max(found[number].real for number in members)
         for number in members:
             _set_scale(found[number], common)
-    _take_whole(found[graph.inputs[0]], spec.offset, spec.offset + 255 * spec.scale)
+    for number in next((each for each in equal if graph.inputs[0] in each), [graph.inputs[0]]):
+        _take_whole(found[number], spec.offset, spec.offset + 255 * spec.scale)
+    tied = {number for members in together for number in members}
     for operator in gates(graph):
-        _open(found, operator.inputs[0], operator.outputs[0])
+        _open(found, operator.inputs[0], operator.outputs[0], free=operator.inputs[0] not in tied)
     for operator in graph.operators:
         if operator.kind == "MEAN":
             _part_halves(graph, found, operator, next((m for m in together if operator.outputs[0] in m), []))
@@ -72,25 +78,26 @@ def choose(graph: Graph, ranges: dict[int, tuple[float, float]], spec: InputSpec
 
 
 def gates(graph: Graph) -> list[Operator]:
-    """The sums relu6(x + 3) of hard-swish in an identical form: with a constant, and from 0 to 6."""
-    return [
+    """The sums relu6(x + 3) of hard-swish in an identical form: with a constant that no other operator reads."""
+    found = [
         each
         for each in graph.operators
         if each.kind == "ADD"
         and graph.tensors[each.inputs[0]].data is None
         and (constant := graph.tensors[each.inputs[1]]).data is not None
         and constant.data.size == 1
-        and abs(float(constant.values().ravel()[0]) - 3) < 0.1
+        and abs(float(constant.values().ravel()[0]) - 3) < 0.02  # 2.988 where it was opened before
         and each.options.get("fusedActivationFunction") == 3
     ]
+    return [each for each in found if all(graph.operators[n] in found for n in graph.readers[each.inputs[1]])]
 
 
-def _open(found: dict[int, Scale], given: int, gate: int) -> None:
+def _open(found: dict[int, Scale], given: int, gate: int, *, free: bool) -> None:
     """A sum of whole steps, so that it rounds nowhere: LiteRT adds with multipliers of 20 bits, others in floats. What
     is given gets a multiple of the gate's scale, a little coarser than the best one."""
     found[gate] = Scale(GATE_STEP, GATE_STEP, -128)
     times = int(np.ceil(0.97 * found[given].real / GATE_STEP))
-    if found[given].real > 0.7 * GATE_STEP:
+    if free and found[given].real > 0.7 * GATE_STEP:
         _set_scale(found[given], times * GATE_STEP)
 
 
@@ -150,9 +157,27 @@ def is_power(scale: float) -> bool:
     return float(np.frexp(scale)[0]) == 0.5
 
 
-def _bind(graph: Graph, found: dict[int, Scale]) -> tuple[list[tuple[list[int], list[int]]], list[list[int]]]:
-    """The tensors that have one unit, with those of them that are in a sum; and those that must have one scale."""
-    unit, scale = {number: number for number in found}, {number: number for number in found}
+def _equalise(graph: Graph, found: dict[int, Scale], members: list[int]) -> None:
+    """One scale and zero point for tensors that an operator passes on as they are: the range that holds those of all.
+    Where an operator prescribes one of them, they stay as the file has them."""
+    makers = {graph.operators[graph.maker[each]].kind for each in members if each in graph.maker}
+    low = min((-128 - found[each].zero_point) * found[each].real for each in members)
+    high = max((127 - found[each].zero_point) * found[each].real for each in members)
+    for each in members:
+        tensor = graph.tensors[each]
+        real, zero_point = float(tensor.scale[0]), int(tensor.zero_point[0])
+        if not makers & _PRESCRIBE:
+            real = (high - low) / 255
+            zero_point = int(np.clip(-128 - np.round(low / real), -128, 127))
+        found[each] = Scale(real, real, zero_point)
+
+
+def _bind(
+    graph: Graph, found: dict[int, Scale]
+) -> tuple[list[tuple[list[int], list[int]]], list[list[int]], list[list[int]]]:
+    """The tensors that have one unit, with those of them that are in a sum; those that must have one scale; those that
+    must have one zero point too."""
+    unit, scale, equal = ({number: number for number in found} for _ in range(3))
 
     def join(parent: dict[int, int], one: int, other: int) -> None:
         roots = [_root(parent, each) for each in (one, other)]
@@ -166,10 +191,16 @@ def _bind(graph: Graph, found: dict[int, Scale]) -> tuple[list[tuple[list[int], 
                 join(unit, ends[0], number)
             if (operator.kind == "ADD" and len(ends) == 3) or operator.kind in _SAME:
                 join(scale, ends[0], number)
+            if operator.kind in _SAME:
+                join(equal, ends[0], number)
         if operator.kind == "ADD" and len(ends) == 3:
             sums.update(ends)
     units = [(members, [each for each in members if each in sums]) for members in _sets(unit)]
-    return units, [members for members in _sets(scale) if len(members) > 1]
+    return units, _tied(scale), _tied(equal)
+
+
+def _tied(parent: dict[int, int]) -> list[list[int]]:
+    return [members for members in _sets(parent) if len(members) > 1]
 
 
 def _root(parent: dict[int, int], number: int) -> int:

@@ -91,6 +91,57 @@ def test_scales_between_convolutions_are_powers_of_two(make: Make) -> None:
             assert len({float(graph.tensors[each].scale[0]) for each in (*operator.inputs, *operator.outputs)}) == 1
 
 
+def _joined(kind: str) -> Any:
+    """A small network in which a tensor passes through `kind`."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((24, 24, 3))
+
+    def conv(value: Any, filters: int = 8, size: int = 3) -> Any:
+        return layers.Conv2D(filters, size, padding="same", kernel_initializer="he_normal")(value)
+
+    first = layers.ReLU(6.0)(conv(image))
+    if kind == "mean and map":
+        joined = layers.Add()([first, layers.GlobalAveragePooling2D(keepdims=True)(first)])
+    elif kind == "vector and map":
+        mean = layers.Dense(8, activation="sigmoid")(layers.GlobalAveragePooling2D()(first))
+        joined = layers.Multiply()([first, layers.Reshape((1, 1, 8))(mean)])
+    elif kind == "two branches":
+        joined = layers.Concatenate()([layers.ReLU(6.0)(conv(first, 4)), conv(first, 4, 5)])
+    elif kind == "largest":
+        return keras.Model(image, layers.Dense(4)(layers.GlobalMaxPooling2D()(conv(first))))
+    else:
+        layer = {"maximum": layers.MaxPool2D(4), "average": layers.AveragePooling2D(3, 2, padding="same"),
+                 "border": layers.ZeroPadding2D(((0, 1), (0, 1)))}[kind]  # fmt: skip
+        joined = layer(conv(first))
+    return keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(layers.ReLU(6.0)(conv(joined)))))
+
+
+@pytest.mark.parametrize(
+    "kind", ["maximum", "average", "border", "mean and map", "vector and map", "two branches", "largest"]
+)
+def test_what_passes_a_tensor_on_keeps_its_codes(kind: str, tmp_path: Path) -> None:
+    """Both sides of a pooling, a border or a join have one scale and zero point; a vector meets a map by channels."""
+    spec = InputSpec(height=24, width=24)
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 256, (40, 6, 6, 3)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+    export = Export(_joined(kind), spec, pictures, tmp_path)
+    got, wanted = answers("litert", shared.source(export), spec, pictures), export.logits(pictures)
+    spread = (wanted - wanted.mean(axis=1, keepdims=True)).std()
+    assert np.abs(got - wanted).mean() < 0.03 * spread
+    for runtime in ("onnx", "openvino"):
+        (tmp_path / runtime).mkdir()
+        try:
+            (file, *_) = shared.write(runtime, export, tmp_path / runtime)
+        except Unsupported:
+            assert kind in ("two branches", "largest"), "the translations have no operator for these"
+            continue
+        found = differences(runtime, file, export, pictures)
+        assert len(found) <= 2 and found[0] > 0.8 * sum(found), found
+
+
 def test_a_gate_has_all_its_codes(make: Make, tmp_path: Path) -> None:
     """relu6(x + 3) goes from 0 to 6: TensorFlow's converter gave it the range of x + 3."""
     export = make("mobilenet-v3-small")
