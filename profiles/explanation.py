@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
-import tomllib
 
 from device_agent.contract.errors import BadInput, NotFound
 from profiles.schema import DeviceProfile
@@ -27,8 +26,8 @@ def parse(file: Path) -> dict[str, Any]:
         NotFound: it cannot be read.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        found: dict[str, Any] = msgspec.toml.decode(file.read_text(encoding="utf-8"))
+    except msgspec.DecodeError as error:
         raise BadInput(f"{file}: not TOML: {str(error).lower()}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{file}: not UTF-8 text") from error

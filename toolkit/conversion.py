@@ -29,7 +29,6 @@ from converters.golden import GOLDEN_IMAGES
 from converters.int8_options import DEFAULT, Int8Options
 from converters.keras_export import Export, keras_logits
 from converters.parity import EVIDENCE, ParityReport, Reference, check_spread, measure
-from converters.shared.graph import Unsupported
 from device_agent.contract.errors import BadInput, LinesideError, NotFound, NotWritable, ParityFailed
 from device_agent.contract.files import sweep
 from toolkit.calibration_slices import calibration_slices
@@ -140,7 +139,7 @@ def _convert(
         remove(folder)
     try:
         record = build(name, export, reference, folder, source_sha256=source, asked=asked, progress=progress)
-    except (ParityFailed, Unsupported) as error:
+    except (ParityFailed, BadInput) as error:
         return Conversion(name=name, outcome="failed", reason=str(error))
     return Conversion(name=name, outcome="converted", artifact=record)
 

@@ -34,7 +34,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     colour_order: Literal["rgb", "bgr", "grey"] = "rgb"
     resize: Literal["area", "bilinear"] = "area"
     crop: Literal["none", "centre"] = "none"
-    scale: float = 1 / 127.5
+    scale: Annotated[float, Meta(gt=0)] = 1 / 127.5
     offset: float = -1.0
     dtype: Literal["uint8"] = "uint8"
 

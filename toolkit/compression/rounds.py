@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.contract.errors import BadInput
 from toolkit.compression.budget import best_channels, floors_of
-from toolkit.compression.channels import Channels, tie
-from toolkit.compression.cost import Bill
+from toolkit.compression.channels import Channels, Widths, tie
+from toolkit.compression.cost import Bill, Cost
 from toolkit.compression.graph import read_graph
 from toolkit.compression.outcome import Cut, Request
 from toolkit.compression.selection import Stopwatch, select
@@ -21,6 +22,9 @@ from toolkit.compression.statistics import adopt, settle, thaw
 from toolkit.compression.surgery import cut
 from toolkit.compression.tuning import Ground, score, shown, tune
 from toolkit.training.checkpoint import Epoch
+
+
+_COUNTED = {"macs": "macs", "size": "parameters"}
 
 
 class Rounds(NamedTuple):
@@ -35,7 +39,12 @@ class Rounds(NamedTuple):
     calibration: NDArray[np.uint8]
 
     def run(self) -> Made:
-        """The pruned model and the lines of history of all its epochs; the parent itself where nothing is to be cut."""
+        """The pruned model and the lines of history of all its epochs; the parent itself where nothing is to be cut.
+
+        Raises:
+            BadInput: the budget cannot be met: found before the first epoch where it is one of MACs or size.
+        """
+        self._reachable()
         model, history = self.parent, list[Epoch]()
         stopwatch: list[Stopwatch] = []
         for number, epochs in enumerate(self.request.all_epochs, 1):
@@ -90,10 +99,25 @@ class Rounds(NamedTuple):
 
         return make
 
+    def _reachable(self) -> None:
+        request = self.request
+        if request.budget == "latency":
+            return
+        floors = floors_of(self.channels.cuttable(request.groups), request.floor, request.align)
+        whole, least = (getattr(each, _COUNTED[request.budget]) for each in self._bills({}, floors))
+        if least > request.share * whole:
+            raise BadInput(
+                f"--{request.budget} {request.share:g} cannot be met: {least / whole:.3f} is the least that --floor "
+                f"{request.floor:g}, --align {request.align} and --groups {','.join(request.groups)} leave"
+            )
+
+    def _bills(self, *cuts: Widths) -> Iterator[Cost]:
+        return (Bill(self.channels).cost({**self.channels.widths, **each}) for each in cuts)
+
     def _limit(self, number: int) -> float:
         """What is left after a round: each takes the same share of what the one before left."""
-        whole = Bill(self.channels).cost(self.channels.widths)
-        of = {"macs": float(whole.macs), "size": float(whole.parameters), "latency": 1.0}[self.request.budget]
+        (whole,) = self._bills({})
+        of = 1.0 if self.request.budget == "latency" else float(getattr(whole, _COUNTED[self.request.budget]))
         return float(of * self.request.share ** (number / self.request.rounds))
 
     @property

@@ -106,7 +106,7 @@ def explain(
         fixes["saturation"] = narrow_weights()
     outcomes = _try(subject, patient, fixes, seconds, tell)
     return Explanation(
-        path=str(subject.path),
+        path=str(subject.given),
         compared=subject.compared,
         images=len(subject.probed),
         judged=len(subject.judged),

@@ -36,10 +36,11 @@ Images = NDArray[np.uint8]
 
 
 class Subject(NamedTuple):
-    """The file and its graph, the true constants, what they are from (`compared`), images (n, h, w, c) uint8 to measure
+    """The file (`given` by the user, `path` in the network's own units) and its graph, the true constants, what they are from (`compared`), images (n, h, w, c) uint8 to measure
     the layers on (`probed`) and to judge fixes on (`judged`), the float network's answers to the latter (`reference`),
     and their `labels` (n,), None where the classes of the images are not those of the file."""
 
+    given: Path
     path: Path
     graph: Graph
     floats: Floats
@@ -62,7 +63,8 @@ def subject_of_run(run: Run, name: str, *, images: int) -> Subject:
     artifact = open_artifact(run, name)
     if artifact.runtime != "litert" or artifact.precision != "int8":
         raise BadInput(f"{run.dir}: {name} cannot be explained; what can is an int8 .tflite file, litert-int8")
-    path, spec, rows = _in_own_units(artifact.files[0]), run.record.input, run.rows("val")
+    given, spec, rows = artifact.files[0], run.record.input, run.rows("val")
+    path = _in_own_units(given)
     labels = np.asarray(run.dataset().labels, np.int64)
     if not len(rows):
         raise BadInput(f"{run.dir}: no validation images, so there is nothing to see the layers on")
@@ -81,7 +83,7 @@ def subject_of_run(run: Run, name: str, *, images: int) -> Subject:
             _OWN,
         )
     probed = _some(pictures, labels[judged], images)
-    made = Subject(path, graph, floats, compared, spec, probed, pictures, reference, labels[judged])
+    made = Subject(given, path, graph, floats, compared, spec, probed, pictures, reference, labels[judged])
     return made._replace(export=functools.cache(lambda: _export(run)))
 
 
@@ -94,7 +96,7 @@ def subject_of_file(path: Path, data: Path, *, images: int) -> Subject:
     Raises:
         NotFound, BadInput: as for `read_graph` and `open_dataset`; or the input is no image.
     """
-    path = _in_own_units(path)
+    given, path = path, _in_own_units(path)
     graph = read_graph(path)
     spec = spec_of(path, graph)
     dataset = open_dataset(data, join=False)
@@ -103,7 +105,7 @@ def subject_of_file(path: Path, data: Path, *, images: int) -> Subject:
     labels = dataset.labels[rows] if graph.tensors[graph.outputs[0]].shape[-1] == len(dataset.names) else None
     reference = _twin_answers(path, {}, spec, pictures)
     probed = _some(pictures, dataset.labels[rows], images)
-    return Subject(path, graph, {}, _OWN, spec, probed, pictures, reference, labels)
+    return Subject(given, path, graph, {}, _OWN, spec, probed, pictures, reference, labels)
 
 
 def spec_of(path: Path, graph: Graph) -> InputSpec:

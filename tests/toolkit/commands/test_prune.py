@@ -161,4 +161,4 @@ def test_slower_is_refused_and_no_run_is_left(parent: Run, tmp_path: Path, monke
 @pytest.mark.slow
 def test_a_budget_that_cannot_be_met_says_the_least(parent: Run, tmp_path: Path) -> None:
     result = _call(parent.dir, *_options(tmp_path / "least", "--macs", 0.01))
-    assert isinstance(result.exception, BadInput) and "MACs cannot be met" in str(result.exception)
+    assert isinstance(result.exception, BadInput) and "--macs 0.01 cannot be met" in str(result.exception)
