@@ -33,6 +33,7 @@ def parse(file: Path) -> dict[str, Any]:
         raise BadInput(f"{file}: not UTF-8 text") from error
     except OSError as error:
         raise NotFound(f"{file}: {(error.strerror or 'cannot be read').lower()}") from error
+    return found
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
