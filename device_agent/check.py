@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from device_agent.agent import Model, open_model
-from device_agent.config import Settings
+from device_agent.config import Camera, Settings
 from device_agent.contract.broker import Broker
 from device_agent.contract.credentials import Credentials
 from device_agent.contract.errors import BadInput, LinesideError, NotWritable, Unreachable
@@ -70,17 +70,22 @@ def check(settings: Settings) -> Iterator[Finding]:
             fix = "" if answer.ok else 'pip install "lineside[agent-litert]", agent-onnx or agent-openvino'
             yield Finding(part="runtime", ok=answer.ok, text=text, fix=fix, exit_code=0 if answer.ok else 4)
     spec = model[0].artifacts[0].input if model else _ANY
-    hint = "see that the camera is plugged in and that the user is in group video"
-    yield _finding("source", hint, lambda: _look(settings.source, spec))
-    if settings.broker is not None:
-        broker = settings.broker
-        hint = "start the broker, or correct --broker, its user or the firewall"
-        if broker.credentials.cert is not None:
-            hint = "issue another one: lineside-fleet keys device NAME"
-            yield _finding("certificate", hint, lambda: _valid(broker.credentials))
-            hint = "start the broker, or correct --broker, its user or the firewall"
-        yield _finding("broker", hint, lambda: _knock(broker, settings.device))
+    for camera in settings.cameras:
+        yield from _camera(camera, spec)
     yield _clock()
+
+
+def _camera(camera: Camera, spec: InputSpec) -> Iterator[Finding]:
+    """A camera, and the way of its reports."""
+    hint = "see that the camera is plugged in and that the user is in group video"
+    yield _finding("source", hint, lambda: _look(camera.source, spec))
+    if (broker := camera.broker) is None:
+        return
+    if broker.credentials.cert is not None:
+        hint = "issue another one: lineside-fleet keys device NAME"
+        yield _finding("certificate", hint, lambda: _valid(broker.credentials))
+    hint = "start the broker, or correct --broker, its user or the firewall"
+    yield _finding("broker", hint, lambda: _knock(broker, camera.device))
 
 
 def answers(model: Model) -> list[Answer]:

@@ -17,8 +17,9 @@ from device_agent.console import run as run_command
 from device_agent.contract.errors import BadInput, SelfTestFailed
 
 if TYPE_CHECKING:
-    from device_agent.config import Settings
+    from device_agent.config import Camera, Settings
     from device_agent.contract.broker import Broker
+    from device_agent.document import Document
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SOURCE = (
@@ -59,22 +60,24 @@ def cli() -> None:
     """
 
 
-def _take_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Fields of the file stand in for options that are not given."""
-    if path is not None:
-        from device_agent.document import read_config
+def _take_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Document | None:
+    """Fields of the file stand in for options that are not given; the tables come as they are."""
+    if path is None:
+        return None
+    from device_agent.document import read_config
 
-        names = {parameter.name for parameter in context.command.params}
-        context.default_map = {name: value for name, value in read_config(path).items() if name in names}
-    return path
+    document = read_config(path)
+    names = {parameter.name for parameter in context.command.params}
+    context.default_map = {name: value for name, value in document.options().items() if name in names}
+    return document
 
 
 def _bundle(command: Command) -> Command:
     path = click.Path(path_type=Path)
     command = click.option("--bundle", required=True, type=path, help="File written by `lineside pack`.")(command)
     command = click.option(
-        "--config", type=path, is_eager=True, callback=_take_config, expose_value=False, envvar="LINESIDE_CONFIG",
-        help="TOML with any of these options by name; the command line counts for more.",
+        "--config", type=path, is_eager=True, callback=_take_config, envvar="LINESIDE_CONFIG",
+        help="TOML with any of these options by name, and tables; the command line counts for more.",
     )(command)  # fmt: skip
     command = click.option("--state", type=path, default=Path("lineside-state"), show_default=True, help="Folder.")(
         command
@@ -89,6 +92,8 @@ def _line(command: Command) -> Command:
         command = click.option(f"--{name}", type=file, envvar=f"LINESIDE_{name.upper()}", help=text)(command)
     command = click.option("--broker", envvar="LINESIDE_BROKER", help=_BROKER)(command)
     command = click.option("--fps", type=_Number(0.01, 1000), help="Frames per second.")(command)
+    roi = "Part of the frame that is looked at: LEFT,TOP,WIDTH,HEIGHT in shares of it, 0 to 1."
+    command = click.option("--roi", help=roi)(command)
     return click.option("--device", required=True, help="Name of this device: 3 to 32 of a-z, 0-9 and '-'.")(command)
 
 
@@ -141,9 +146,10 @@ def show_config(context: click.Context, /, as_json: bool, **options: Any) -> Non
 
     settings = _settings(options)
     shown = []
+    document = options.pop("config")
     for name, value in options.items():
         if name == "broker":
-            value = settings.broker
+            value = settings.cameras[0].broker
         elif name == "source" and "://" in value:
             value = without_password(value)
         origin = context.get_parameter_source(name)
@@ -154,6 +160,8 @@ def show_config(context: click.Context, /, as_json: bool, **options: Any) -> Non
                 "from": _ORIGINS.get(origin.name if origin else "", "default"),
             }
         )
+    for name, table in document.tables() if document else ():
+        shown.append({"name": name, "value": table, "from": "file"})
     if as_json:
         print_json(shown)
         return
@@ -234,20 +242,23 @@ def bench(quick: bool, as_json: bool, **options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> Settings:
+    from device_agent.breaker import BreakerSettings
     from device_agent.config import Settings
-    from device_agent.contract.topics import check_device
-    from device_agent.frames import parse_source
 
-    source = parse_source(options["source"])
-    if options.get("fps"):
-        if "fps" in source.options:
-            raise BadInput(f"--fps {options['fps']:g} and fps={source.options['fps']} in the source say the same thing")
-        source = source._replace(options={**source.options, "fps": str(options["fps"])})
+    document: Document | None = options.get("config")
+    cameras = [_camera(options, options["state"])]
+    for table in document.camera if document else ():
+        own = {name: getattr(table, name) for name in table.__struct_fields__}
+        roi = None if table.roi is None else ",".join(map(str, table.roi))
+        shared = {name: options.get(name) for name in ("broker", "ca")}
+        cameras.append(_camera({**shared, **own, "roi": roi}, options["state"] / table.device))
+    names = [camera.device for camera in cameras]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadInput(f"device {twice!r}: stands for two cameras; each needs a name of its own")
     return Settings(
         bundle=options["bundle"],
-        source=source,
-        broker=_broker_of(options),
-        device=check_device(options["device"]),
+        cameras=tuple(cameras),
         state=options["state"],
         interval_s=options.get("interval", 60.0),
         frames=options.get("frames"),
@@ -255,14 +266,32 @@ def _settings(options: dict[str, Any]) -> Settings:
         verdicts=options.get("verdicts") == "-",
         encoding=options.get("encoding", "msgpack"),
         log=options.get("log", "plain"),
+        breaker=document.breaker if document else BreakerSettings(),
     )
+
+
+def _camera(options: dict[str, Any], state: Path) -> Camera:
+    from device_agent.config import Camera
+    from device_agent.contract.topics import check_device
+    from device_agent.frames import parse_source
+    from device_agent.frames.region import parse_region
+
+    source = parse_source(options["source"])
+    if options.get("fps"):
+        if "fps" in source.options:
+            raise BadInput(f"--fps {options['fps']:g} and fps={source.options['fps']} in the source say the same thing")
+        source = source._replace(options={**source.options, "fps": str(options["fps"])})
+    if options.get("roi"):
+        source = source._replace(region=parse_region(options["roi"]))
+    return Camera(check_device(options["device"]), source, _broker_of(options), state)
 
 
 def _broker_of(options: dict[str, Any]) -> Broker | None:
     from device_agent.contract.broker import parse_broker
     from device_agent.contract.credentials import Credentials
 
-    credentials = Credentials(*(options.get(name) for name in ("ca", "cert", "key")))
+    found = (options.get(name) for name in ("ca", "cert", "key"))
+    credentials = Credentials(*(None if path is None else Path(path) for path in found))
     if not options.get("broker"):
         if any(credentials):
             raise BadInput("--ca, --cert and --key are for a --broker mqtts://..., got none")

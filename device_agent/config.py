@@ -1,4 +1,4 @@
-"""What one run of the agent is told: the broker's address, and how often it speaks."""
+"""What one run of the agent is told: its cameras, the brokers' addresses, and how often it speaks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from device_agent.breaker import BreakerSettings
 from device_agent.contract.broker import Broker
 from device_agent.frames import Address
 
@@ -47,13 +48,21 @@ def phase_s(device: str, interval_s: float) -> float:
     return zlib.crc32(device.encode()) / 2**32 * interval_s
 
 
-class Settings(NamedTuple):
-    """Everything that `lineside-agent run` is told."""
+class Camera(NamedTuple):
+    """A camera, and the device that it is to the fleet: reports, spool in `state` and broker account are its own. The
+    model, the runtime and the process are shared."""
 
-    bundle: Path
+    device: str
     source: Address
     broker: Broker | None
-    device: str
+    state: Path
+
+
+class Settings(NamedTuple):
+    """Everything that `lineside-agent run` is told. `state`: folder of the first camera and of what all share."""
+
+    bundle: Path
+    cameras: tuple[Camera, ...]
     state: Path
     interval_s: float = 60.0
     frames: int | None = None
@@ -61,3 +70,4 @@ class Settings(NamedTuple):
     verdicts: bool = False
     encoding: Literal["msgpack", "json"] = "msgpack"
     log: Literal["plain", "json"] = "plain"
+    breaker: BreakerSettings = BreakerSettings()

@@ -1,13 +1,15 @@
-"""The agent's configuration as a TOML file: the options of `lineside-agent run` by their names."""
+"""The agent's configuration as a TOML file: the options of `lineside-agent run` by their names, and tables."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from device_agent.breaker import BreakerSettings
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.reading import read_plain
 
@@ -21,8 +23,33 @@ _EXPECTED = {
     "verdicts": '"-" or "none"',
     "encoding": '"msgpack" or "json"',
     "log": '"plain" or "json"',
+    "roi": "[left, top, width, height] in shares of the frame, 0 to 1",
+    "camera": "tables [[camera]]",
 }
+_KINDS = {
+    "object": "a table",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+}
+_WHERE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+_Device = Annotated[str, Meta(pattern=r"^[a-z0-9-]{3,32}\Z")]
+_Fps = Annotated[float, Meta(ge=0.01, le=1000)]
+_Roi = Annotated[list[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=4, max_length=4)]
+
+
+class CameraTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A further camera, table [[camera]]: a device of its own to the fleet, with the same model, broker and runtime."""
+
+    device: _Device
+    source: _Text
+    roi: _Roi | None = None
+    fps: _Fps | None = None
+    cert: _Text | None = None
+    key: _Text | None = None
 
 
 class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -31,23 +58,41 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
 
     bundle: _Text | None = None
     source: _Text | None = None
+    roi: _Roi | None = None
     broker: _Text | None = None
     ca: _Text | None = None
     cert: _Text | None = None
     key: _Text | None = None
-    device: Annotated[str, Meta(pattern=r"^[a-z0-9-]{3,32}\Z")] | None = None
+    device: _Device | None = None
     state: _Text | None = None
     artifact: _Text | None = None
-    fps: Annotated[float, Meta(ge=0.01, le=1000)] | None = None
+    fps: _Fps | None = None
     interval: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
     frames: Annotated[int, Meta(ge=1)] | None = None
     verdicts: Literal["-", "none"] | None = None
     encoding: Literal["msgpack", "json"] | None = None
     log: Literal["plain", "json"] | None = None
+    camera: Annotated[list[CameraTable], Meta(max_length=15)] = []
+    breaker: BreakerSettings = BreakerSettings()
+
+    def options(self) -> dict[str, Any]:
+        """The fields that are options of a command, by name."""
+        found = {name: getattr(self, name) for name in self.__struct_fields__ if name not in TABLES}
+        if self.roi is not None:
+            found["roi"] = ",".join(f"{share:g}" for share in self.roi)
+        return {name: value for name, value in found.items() if value is not None}
+
+    def tables(self) -> list[tuple[str, dict[str, Any]]]:
+        """The tables by name, with what each holds once defaults are filled in."""
+        found = [("camera", table) for table in self.camera] + [("breaker", self.breaker)]
+        return [(name, msgspec.structs.asdict(table)) for name, table in found]
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The fields that the file has, by name.
+TABLES = ("camera", "breaker")
+
+
+def read_config(path: Path) -> Document:
+    """The configuration in a file.
 
     Raises:
         NotFound, BadInput: it is not there or cannot be read; not TOML; a field that is not known or not what it has
@@ -66,11 +111,17 @@ def read_config(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: {_explained(str(error), raw)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not TOML: {str(error).lower()}") from error
-    fields = {name: value for name in Document.__struct_fields__ if (value := getattr(found, name)) is not None}
-    for name in _FILES:
-        if name in fields:
-            fields[name] = str(path.parent / fields[name])
-    return fields
+    return _placed(found, path.parent)
+
+
+def _placed(document: Document, folder: Path) -> Document:
+    """The same with the names of files as seen from here."""
+    for table in (document, *document.camera):
+        for name in _FILES:
+            value = getattr(table, name, None)
+            if value is not None:
+                setattr(table, name, str(folder / value))
+    return document
 
 
 def _explained(said: str, raw: dict[str, Any]) -> str:
@@ -78,10 +129,68 @@ def _explained(said: str, raw: dict[str, Any]) -> str:
 
     >>> _explained("Expected `float` <= 3600.0 - at `$.interval`", {"interval": 9999})
     'interval = 9999: must be seconds from 0.1 to 3600'
+    >>> _explained("Invalid enum value 'stop' - at `$.breaker.on_drift`", {"breaker": {"on_drift": "stop"}})
+    "breaker.on_drift = 'stop': must be 'report' or 'safe'"
     >>> _explained("Object contains unknown field `brokers`", {"brokers": "x"})[:45]
     "no field 'brokers'; known are bundle, source,"
     """
+    found = _WHERE.search(said)
+    path = found["path"] if found else ""
+    steps = [name or int(place) for name, place in _STEP.findall(path)]
+    leaf = next((step for step in reversed(steps) if isinstance(step, str)), "")
+    kind = _type_at(steps)
     if "unknown field" in said:
-        return f"no field {said.split('`')[1]!r}; known are {', '.join(Document.__struct_fields__)}"
-    name = said.partition("`$.")[2].rstrip("`").partition(".")[0].partition("[")[0]
-    return f"{name} = {raw.get(name)!r}: must be {_EXPECTED.get(name, 'text')}"
+        known = ", ".join(kind.__struct_fields__) if kind is not None else ""
+        where = f"{path}: " if path else ""
+        return f"{where}no field {said.split('`')[1]!r}; known are {known}"
+    if "missing required field" in said:
+        return f"{path}: needs a field {said.split('`')[1]!r}"
+    value: Any = raw
+    for step in steps:
+        value = value[step] if isinstance(value, list) or step in value else None
+    expected = _EXPECTED.get(leaf) or _choices(steps) or _in_words(said[: found.start() if found else None])
+    return f"{path} = {value!r}: must be {expected}"
+
+
+def _in_words(said: str) -> str:
+    """What msgspec expects, without its names of types.
+
+    >>> _in_words("Expected `float | null`, got `str`"), _in_words("Expected `int` >= 1")
+    ('a number', 'a whole number >= 1')
+    """
+    expected = said.removeprefix("Expected ").partition(", got")[0].replace(" | null", "")
+    if "`str`" in expected:
+        return "text"
+    for name, words in _KINDS.items():
+        expected = expected.replace(f"`{name}`", words)
+    return expected
+
+
+def _type_at(steps: list[str | int]) -> type[msgspec.Struct] | None:
+    """The table that a path leads to."""
+    kind: Any = Document
+    for step in steps:
+        if isinstance(step, str):
+            kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == step), None)
+            kind = _table_in(kind)
+        if kind is None:
+            return None
+    return kind  # type: ignore[no-any-return]
+
+
+def _table_in(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct that a type is, or holds."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next((found for each in getattr(kind, "__args__", ()) if (found := _table_in(each))), None)
+
+
+def _choices(steps: list[str | int]) -> str:
+    """The words that a field may be, where it is one of a few."""
+    if not steps or not isinstance(steps[-1], str):
+        return ""
+    table = _type_at(steps[:-1])
+    fields = msgspec.structs.fields(table) if table else ()
+    kind = next((field.type for field in fields if field.encode_name == steps[-1]), None)
+    words = [word for word in getattr(kind, "__args__", ()) if isinstance(word, str)]
+    return " or ".join(repr(word) for word in words)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.detector import Detector, Reference, StreamSet, Verdicts, threshold, warn_threshold
-from fleet.baseline import LEARN_MS, Learning, needs_learning, normal
+from device_agent.detector.normal import LEARN_MS, Learning, needs_learning, normal
 from fleet.ledger import Entry
 from fleet.models import Model
 from fleet.peers import PeerGroups
@@ -79,7 +79,8 @@ class DetectorFleet:
         """Detector of a model; None while nothing is known of it, or where its baseline is of no use."""
         if model_id not in self.watches and model_id in self.models and model_id not in self._useless:
             try:
-                known = normal(self.models[model_id], self.learning.get(model_id))
+                model = self.models[model_id]
+                known = normal(model.labels, model.baseline, self.learning.get(model_id))
             except BadInput:
                 self._useless.add(model_id)
                 return None
@@ -116,7 +117,11 @@ class DetectorFleet:
         moved: set[str] = set()
         for entry in entries:
             model = self.models.get(entry.report.model.hex())
-            if model is None or not needs_learning(model) or len(entry.counts) != len(model.labels):
+            if (
+                model is None
+                or not needs_learning(model.labels, model.baseline)
+                or len(entry.counts) != len(model.labels)
+            ):
                 continue
             learning = self.learning.setdefault(model.model, Learning(since_ms=entry.at_ms))
             if not learning.done:

@@ -13,8 +13,8 @@ from device_agent.contract.alert import Alert
 from device_agent.contract.histogram import BINS
 from device_agent.contract.latency import BUCKETS, quantile_ms
 from device_agent.contract.report import STAGES, DeviceReport, read_report
+from device_agent.detector.normal import Learning, expected_cells
 from fleet.alerts import read_alerts
-from fleet.baseline import Learning, expected_cells
 from fleet.models import read_models
 from fleet.reading import Reading
 from fleet.registry import Device, read_devices
@@ -76,7 +76,7 @@ def read_history(tx: Connection, name: str, *, points: int = POINTS) -> DeviceHi
     rows = [(row.at_ms, row.score, read_report(row.payload)) for row in reversed(tx.execute(newest).all())]
     same_model = [report for _, _, report in rows if report.model.hex() == device.model][-WINDOWS:]
     model = read_models(tx).get(device.model or "")
-    normal = None if model is None else expected_cells(model, _learning(tx, model.model))
+    normal = None if model is None else expected_cells(model.labels, model.baseline, _learning(tx, model.model))
     counts = sum((report.histogram.dense() for report in same_model), np.zeros((1, BINS), np.int64))
     return DeviceHistory(
         device=device,

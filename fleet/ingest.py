@@ -10,8 +10,8 @@ import msgspec
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.engine import Connection
 
+from device_agent.detector.normal import Learning
 from fleet.alerts import AlertBook, Change
-from fleet.baseline import Learning
 from fleet.detector_fleet import DetectorFleet, Settings
 from fleet.inbox import Batch, Reject
 from fleet.ledger import Entry, Ledger

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
+from device_agent.contract.manifest import InputSpec
 from device_agent.contract.plugins import Seam
+from device_agent.frames.region import Region
 
 Image = NDArray[np.uint8]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -37,7 +39,8 @@ _OPTIONS = re.compile(r"[a-z_]+=[^:,]*(,[a-z_]+=[^:,]*)*")
 class Frame(NamedTuple):
     """One frame: `image` uint8 (height, width, 3) RGB as captured, or fitted to the model's input; `stamp` counts the
     frames of the source from 0; `captured_ns` on the monotonic clock; `part` counts the parts, None where the source
-    cannot tell them apart. `capture_us` and `preprocess_us` are what the capture process spent on it."""
+    cannot tell them apart. `capture_us` and `preprocess_us` are what the capture process spent on it; `camera` is the
+    number of the camera in an agent that has several."""
 
     image: Image
     stamp: int
@@ -45,10 +48,23 @@ class Frame(NamedTuple):
     part: int | None = None
     capture_us: float = 0.0
     preprocess_us: float = 0.0
+    camera: int = 0
 
 
 class SourceEnded(Exception):
     """The source has no more frames, and that is no fault."""
+
+
+class Frames(Protocol):
+    """Where the loop's frames come from, fitted to an input: `capture.Capture`, several of them, or a fake."""
+
+    def next(self, timeout_s: float) -> Frame | None:
+        """A frame, None when none came within the time; raises SourceEnded."""
+        ...
+
+    def refit(self, spec: InputSpec) -> None:
+        """Deliver frames for another input."""
+        ...
 
 
 class FrameSource(Protocol):
@@ -72,18 +88,19 @@ class FrameSource(Protocol):
 
 
 class Address(NamedTuple):
-    """A source as the command line names it."""
+    """A source as the command line names it, and the region of its frames that is looked at."""
 
     kind: str
     target: str
     options: dict[str, str]
+    region: Region | None = None
 
 
 def parse_source(text: str) -> Address:
     """The parts of a source's address.
 
     >>> parse_source("folder:shots/steel:good=0.99,once=1")
-    Address(kind='folder', target='shots/steel', options={'good': '0.99', 'once': '1'})
+    Address(kind='folder', target='shots/steel', options={'good': '0.99', 'once': '1'}, region=None)
     >>> parse_source("rtsp://10.0.0.7:554/live").kind
     'stream'
 

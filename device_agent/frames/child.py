@@ -21,6 +21,7 @@ from device_agent.contract.errors import LinesideError, Unreachable
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Address, Frame, FrameSource, SourceEnded, open_source
 from device_agent.frames.mailbox import Mailbox
+from device_agent.frames.region import Region
 
 STARTED, FRAME, ENDED, LOST, FATAL = "started", "frame", "ended", "lost", "fatal"
 """First words of the lines that the child writes to its parent."""
@@ -85,12 +86,14 @@ def deliver(
     put: Callable[[Frame], None],
     *,
     asked: Callable[[], None],
+    region: Region | None = None,
     first_stamp: int = 0,
     clock: Callable[[], int] = time.monotonic_ns,
     wait: Callable[[float], None] = time.sleep,
 ) -> None:
     """Read, fit and `put` frames until the source raises. `asked` returns when the reader wants the next one; it is
-    called for sources that wait for their reader only, and one frame is made ahead of it."""
+    called for sources that wait for their reader only, and one frame is made ahead of it. `region` is what is fitted.
+    """
     lossless = is_lossless(source)
     tempo = Tempo(source.fps, clock, wait)
     while True:
@@ -101,7 +104,7 @@ def deliver(
         captured_ns = clock()
         if source.live and source.fps and tempo.skips():
             continue
-        image = preprocess.fit(frame.image, spec)
+        image = preprocess.fit(frame.image if region is None else region.cut(frame.image), spec)
         spent = (captured_ns - started_ns) / 1e3, (clock() - captured_ns) / 1e3
         if lossless:
             asked()
@@ -129,7 +132,14 @@ def main() -> NoReturn:
     tell(STARTED)
     try:
         source = open_source(order.source)
-        deliver(source, order.spec, put, asked=lambda: _none(asks.acquire()), first_stamp=order.first_stamp)
+        deliver(
+            source,
+            order.spec,
+            put,
+            asked=lambda: _none(asks.acquire()),
+            region=order.source.region,
+            first_stamp=order.first_stamp,
+        )
     except SourceEnded:
         tell(ENDED)
     except Unreachable as error:

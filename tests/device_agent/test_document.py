@@ -28,6 +28,9 @@ WRONG = {
     "verdicts": ('"stdout"', 'must be "-" or "none"'),
     "encoding": ('"xml"', 'must be "msgpack" or "json"'),
     "log": ("1", 'must be "plain" or "json"'),
+    "roi": ("[0, 0, 2]", "must be [left, top, width, height] in shares of the frame, 0 to 1"),
+    "camera": ("3", "must be tables [[camera]]"),
+    "breaker": ("1", "must be a table"),
 }
 
 

@@ -19,10 +19,11 @@ from device_agent.contract.report import DEGRADED, DeviceReport
 from device_agent.contract.review import Verdict
 from device_agent.frames import Frame, SourceEnded
 from device_agent.frames.surface import draw
-from device_agent.loop import Loop, Outlets, Schedule
+from device_agent.loop import Loop
 from device_agent.recorder import Surroundings
 from device_agent.rungs import Rungs, Serving, choose, opener
 from device_agent.runtimes import Runtime
+from device_agent.station import Outlets, Schedule, Station
 from device_agent.unpacking import unpack
 
 MakeBundle = Callable[..., Path]
@@ -82,6 +83,19 @@ class Blind:
         return self._inner.invoke(tensor) + np.float32(np.nan if self._black else 0)
 
 
+class Listed:
+    """A line that keeps what it is told."""
+
+    def __init__(self, verdicts: list[Verdict], unanswered: list[int]) -> None:
+        self.put, self._unanswered, self.expected = verdicts.append, unanswered, list[int]()
+
+    def expect(self, frame: Frame) -> None:
+        self.expected.append(frame.stamp)
+
+    def no_verdict(self, frame: Frame, reason: str) -> None:
+        self._unanswered.append(frame.stamp)
+
+
 class Run:
     """A loop whose every outlet is a list."""
 
@@ -90,6 +104,8 @@ class Run:
     ) -> None:
         self.clock, self.reports, self.events = clock, list[DeviceReport](), list[str]()
         self.verdicts, self.serving, self.wall_ms = list[Verdict](), list[Serving](), 0
+        self.unanswered = list[int]()
+        self.line = Listed(self.verdicts, self.unanswered)
         self.bundle = read_bundle(path)
         plain = opener(unpack(read_bundle(path), folder), 1)
 
@@ -102,17 +118,21 @@ class Run:
 
     def loop(self, frames: list[Frame | None], *, step_s: float = 0.1, self_test_s: float = 3600.0) -> Loop:
         self.frames = Fed(frames, self.clock, step_s)
+        told = lambda kind, _: self.events.append(kind)  # noqa: E731
+        station = Station(
+            "press-1",
+            self.bundle.manifest.labels,
+            Outlets(self.reports.append, self.serving.append, told, self.line),
+            around=lambda: Surroundings(self.wall_ms + self.clock.now_ns // 1_000_000),
+            schedule=Schedule(1_000_000_000),
+        )
         return Loop(
             self.frames,
             self.rungs,
             self.rungs.descend(),
-            self.bundle.manifest.labels,
-            Outlets(
-                self.reports.append, self.serving.append, lambda kind, _: self.events.append(kind), self.verdicts.append
-            ),
+            [station],
             clock=self.clock,
-            around=lambda: Surroundings(self.wall_ms + self.clock.now_ns // 1_000_000),
-            schedule=Schedule(1_000_000_000),
+            event=told,
             self_test_s=self_test_s,
         )
 

@@ -35,7 +35,7 @@ def test_the_latest_frame_wins_and_is_taken_once() -> None:
     box.put(Frame(image(2), 1, 20, 5, 1.5, 2.5))
     taken = box.take()
     assert taken is not None and (taken.image == image(2)).all()
-    assert taken[1:] == (1, 20, 5, 1.5, 2.5)
+    assert taken[1:6] == (1, 20, 5, 1.5, 2.5)
     assert box.take() is None
     box.close()
 

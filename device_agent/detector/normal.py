@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.histogram import ConfidenceHistogram, dense_cells
-from device_agent.contract.manifest import Baseline
-from device_agent.detector import (
-    Reference,
-    StreamSet,
-    estimate_prevalence,
-    reference_from_baseline,
-    streams,
-    weighted_cells,
-)
-from fleet.models import Model
+from device_agent.contract.manifest import Baseline, Label
+from device_agent.detector.reference import Reference, estimate_prevalence, reference_from_baseline, weighted_cells
+from device_agent.detector.streams import StreamSet, streams
 
 LEARN_MS = 86_400_000
 LEARN_FRAMES = 1_000
@@ -38,24 +33,25 @@ class Learning(msgspec.Struct, kw_only=True):
         return self.done
 
 
-def needs_learning(model: Model) -> bool:
+def needs_learning(labels: Sequence[Label], baseline: Baseline | None) -> bool:
     """Whether the bundle states no prevalence, or was never imported. Then up to `LEARN_CLASSES` classes are learnt, as
     memory grows with their square."""
-    if model.baseline is None:
-        return len(model.labels) <= LEARN_CLASSES
-    return model.baseline.prevalence is None
+    if baseline is None:
+        return len(labels) <= LEARN_CLASSES
+    return baseline.prevalence is None
 
 
-def normal(model: Model, learning: Learning | None) -> tuple[StreamSet, Reference] | None:
+def normal(
+    labels: Sequence[Label], baseline: Baseline | None, learning: Learning | None
+) -> tuple[StreamSet, Reference] | None:
     """Streams and reference (one row) of a model; None when nothing is known of it yet.
 
     A baseline without prevalence gives a reference that is not armed until the first day has shown the prevalence. A
     model that was never imported is compared with its own first day, and stays unarmed: nobody said which of its
     classes are good, or that the first day was.
     """
-    classes = len(model.labels)
+    classes = len(labels)
     prevalence = None
-    baseline = model.baseline
     if baseline is None:
         if learning is None or not learning.done:
             return None
@@ -64,21 +60,23 @@ def normal(model: Model, learning: Learning | None) -> tuple[StreamSet, Referenc
     elif baseline.prevalence is None and learning is not None and learning.done:
         prevalence = estimate_prevalence(baseline, dense_cells(learning.cells, classes))
     chosen = streams(
-        [label.role for label in model.labels],
+        [label.role for label in labels],
         weighted_cells(baseline, prevalence),
-        [label.name for label in model.labels],
+        [label.name for label in labels],
     )
     return chosen, reference_from_baseline(baseline, chosen, prevalence=prevalence)
 
 
-def expected_cells(model: Model, learning: Learning | None) -> NDArray[np.float64] | None:
+def expected_cells(
+    labels: Sequence[Label], baseline: Baseline | None, learning: Learning | None
+) -> NDArray[np.float64] | None:
     """Cell shares (classes, 24) that are normal for a model, to be drawn beside what is seen; None when unknown."""
-    if model.baseline is not None:
+    if baseline is not None:
         prevalence = None
-        if model.baseline.prevalence is None and learning is not None and learning.done:
-            prevalence = estimate_prevalence(model.baseline, dense_cells(learning.cells, len(model.labels)))
-        return weighted_cells(model.baseline, prevalence)
+        if baseline.prevalence is None and learning is not None and learning.done:
+            prevalence = estimate_prevalence(baseline, dense_cells(learning.cells, len(labels)))
+        return weighted_cells(baseline, prevalence)
     if learning is not None and learning.done:
-        day = dense_cells(learning.cells, len(model.labels)).astype(np.float64)
+        day = dense_cells(learning.cells, len(labels)).astype(np.float64)
         return np.asarray(day / max(day.sum(), 1.0))
     return None
