@@ -23,7 +23,6 @@ from toolkit.compression.surgery import cut
 from toolkit.compression.tuning import Ground, score, shown, tune
 from toolkit.training.checkpoint import Epoch
 
-
 _COUNTED = {"macs": "macs", "size": "parameters"}
 
 

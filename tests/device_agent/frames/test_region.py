@@ -13,7 +13,6 @@ from device_agent.frames import Frame, SourceEnded
 from device_agent.frames.child import deliver
 from device_agent.frames.region import Region, parse_region
 
-
 WRONG = ("", "1,2", "a,b,c,d", "0,0,1.1,1", "0.5,0,0.6,1", "0,0,0,1", "-0.1,0,0.5,1", "nan,0,1,1")
 
 
