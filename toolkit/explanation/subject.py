@@ -36,10 +36,12 @@ Images = NDArray[np.uint8]
 
 
 class Subject(NamedTuple):
-    """The file (`given` by the user, `path` in the network's own units) and its graph, the true constants, what
-    they are from (`compared`), images (n, h, w, c) uint8 to measure the layers on (`probed`) and to judge fixes on (`judged`),
-    the float network's answers to the latter (`reference`), and their `labels` (n,), None where the classes of the
-    images are not those of the file."""
+    """The file (`given` by the user, `path` in the network's own units) and its graph, and the true constants.
+
+    `compared` says what these are from; images (n, h, w, c) uint8 to measure the layers on are `probed`, those to judge
+    fixes on `judged`, with the float network's answers `reference` to the latter and their `labels` (n,), None where
+    the classes of the images are not those of the file.
+    """
 
     given: Path
     path: Path
