@@ -91,7 +91,7 @@ def main(context: click.Context, write: bool, keep: Path) -> None:
         "| --- | --- | --- | --- | --- | --- |",
         *memory,
         "",
-        "Resident sets at the end of each turn, cryptography loaded in both; the agent has spool, breaker and MQTT as well.",
+        "Resident sets at the end of each turn, cryptography loaded in both; the agent has spool, breaker and MQTT too.",
         "",
         f"Cold start to the first verdict: {median(starts):.2f} s (of {len(starts)}: {min(starts):.2f} to"
         f" {max(starts):.2f}), aim {START_AIM_S:g}: {'met' if median(starts) < START_AIM_S else 'missed'}.",
