@@ -114,9 +114,7 @@ class Capture:
         if self._child is None:
             self._await_retry(timeout_s)
             return None
-        if not self._asked:
-            self._child.ask()
-            self._asked, self._heard_ns = True, self._clock()
+        self._ask()
         lines = self._child.lines(timeout_s)
         if lines is None:
             self._lose(f"the capture process ended with code {self._child.process.wait()}")
@@ -125,6 +123,12 @@ class Capture:
         elif self._clock() - self._heard_ns > self._patience_ns:
             self._lose(f"silent for {self._patience_ns / 1e9:g} s")
         return None
+
+    def _ask(self) -> None:
+        """Want the next frame, unless it was asked for already."""
+        if self._child is not None and not self._asked:
+            self._child.ask()
+            self._asked, self._heard_ns = True, self._clock()
 
     def _await_retry(self, timeout_s: float) -> None:
         wait_s = (self._retry_ns - self._clock()) / 1e9
@@ -156,6 +160,7 @@ class Capture:
             if self._lost:
                 self._lost = False
                 self._event("camera_found", f"{self._source.kind} delivers frames again")
+            self._ask()  # a source that waits for its reader makes the next one meanwhile
         return frame
 
     def _lose(self, reason: str) -> None:
