@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from device_agent.samples.settings import Address
 CHUNK = 8 << 10
 TIMEOUT_S = 20.0
 LONGEST_WAIT_S = 3600.0
+_CLOSED = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _REFUSED = {400, 413, 422}
 _SAID = {
     401: "the monitor does not know this device",
@@ -65,10 +67,9 @@ def put(
         return Outcome(Fate.LATER, str(error))
     headers = {"Content-Length": str(len(content)), "Content-Type": "application/octet-stream"}
     try:
-        try:
+        connection.connect()
+        with suppress(*_CLOSED):  # it may have answered before it had all
             connection.request("PUT", address.path + path, body=_paced(content, kib_s, stop), headers=headers)
-        except (BrokenPipeError, ConnectionResetError):  # it may have answered before it had all
-            return _judge(connection.getresponse(), name)
         return _judge(connection.getresponse(), name)
     except _Ended:
         return Outcome(Fate.LATER, "the agent stops")
@@ -103,6 +104,8 @@ def _judge(answer: http.client.HTTPResponse, name: str) -> Outcome:
 def _explained(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the monitor's certificate is not trusted: {error.verify_message.lower().rstrip('.')}"
+    if isinstance(error, _CLOSED):
+        return "the monitor closed the connection"
     if isinstance(error, ssl.SSLError):
         said = (error.reason or str(error)).lower().replace("_", " ")
         return f"the monitor refuses TLS: {said.partition('alert ')[2] or said}"
