@@ -177,7 +177,7 @@ SAMPLE = Table(
     Column("reason", String(16), nullable=False),
     Column("probability", Float),
     Column("bytes", Integer, nullable=False),
-    comment="a sealed picture each, its file in a folder, see fleet.samples.archive; `at_ms` is the device's own clock, "
-    "`cell` is class * 24 + bin, `probability` that of a frame that was drawn",
+    comment="a sealed picture each, its file in a folder, see fleet.samples.archive; `at_ms` is the device's own "
+    "clock, `cell` is class * 24 + bin, `probability` that of a frame that was drawn",
 )
 Index("sample_device", SAMPLE.c.device, SAMPLE.c.received_ms)

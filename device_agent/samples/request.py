@@ -24,7 +24,7 @@ _SAID = {
     401: "the monitor does not know this device",
     403: "the certificate is another device's",
     404: "no receiver of samples is there",
-    429: "the monitor's quota for this device is used up",
+    429: "the monitor asks for time",
     507: "the monitor's disk is full",
 }
 

@@ -16,7 +16,7 @@ from fleet.store import open_store, upsert
 
 
 class Row(NamedTuple):
-    """A sample of `bytes` sealed; times in ms since 1970, `at_ms` by the device's clock; `model` 16 hexadecimal digits."""
+    """A sample of `bytes` sealed; times in ms since 1970, `at_ms` by the device's clock; `model` 16 hex digits."""
 
     sha256: str
     device: str
@@ -111,7 +111,7 @@ class Archive:
 def read_samples(tx: Connection, *, device: str | None = None, limit: int = 1000) -> list[Row]:
     """The latest samples, the last one last; of one device or of all."""
     columns = [SAMPLE.c[name] for name in Row._fields]
-    wanted = select(*columns).order_by(SAMPLE.c.received_ms.desc(), SAMPLE.c.sha256).limit(limit)
+    wanted = select(*columns).order_by(SAMPLE.c.received_ms.desc(), SAMPLE.c.at_ms.desc()).limit(limit)
     if device is not None:
         wanted = wanted.where(SAMPLE.c.device == device)
     return [Row(*row) for row in tx.execute(wanted)][::-1]

@@ -73,29 +73,30 @@ class Receiver(ThreadingMixIn, TCPServer):
             self._places.leave(client_address[0])
             self.shutdown_request(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def finish_request(self, request: Any, client_address: Any) -> None:
         """TLS and one request, in a thread of its own."""
+        secured = None
         try:
             request.settimeout(self.limits.silent_s)
-            request = self.keys.context().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-            self.deadlines.set(request, self.limits.head_s)
-            request.do_handshake()
-            self.finish_request(request, client_address)
-        except (OSError, ValueError) as error:  # ValueError: TLS of a socket that ended meanwhile
-            reason = error.reason if isinstance(error, ssl.SSLError) else None
-            cause = (reason or getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
-            self.say_once(client_address[0], f"{client_address[0]}: no request: {cause.replace('_', ' ')}")
-        except Exception:
-            self.handle_error(request, client_address)
+            secured = self.keys.context().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            self.deadlines.set(secured, self.limits.head_s)
+            secured.do_handshake()
+            super().finish_request(secured, client_address)
         finally:
-            self.deadlines.clear(request)
-            self.shutdown_request(request)
+            if secured is not None:
+                self.deadlines.clear(secured)
+                self.shutdown_request(secured)
             self._places.leave(client_address[0])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """What a thread did not expect is a bug: said with its kind, and the server goes on."""
-        error = sys.exc_info()[1]
-        self.say_once("error", f"{client_address[0]}: {type(error).__name__}: {error}")
+        """A peer that failed is said; so is a bug, with its kind; the server goes on."""
+        error, address = sys.exc_info()[1], client_address[0]
+        if isinstance(error, OSError | ValueError):  # ValueError: TLS of a socket that ended meanwhile
+            reason = error.reason if isinstance(error, ssl.SSLError) else None
+            cause = (reason or getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+            self.say_once(f"{address} {cause}", f"{address}: no request: {cause.replace('_', ' ')}")
+        else:
+            self.say_once("error", f"{address}: {type(error).__name__}: {error}")
 
     def run(self, stop: threading.Event, tend: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is set; `tend` is called hourly."""
