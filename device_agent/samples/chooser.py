@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from device_agent.contract.histogram import BINS
@@ -38,7 +39,8 @@ class Limits(NamedTuple):
     below: float
 
 
-class Chosen(NamedTuple, Generic[C]):
+@dataclass(frozen=True)
+class Chosen(Generic[C]):
     """A frame to keep. `reason` is "low", "review" or "random"; `probability`, 0 to 1, that this frame was drawn from
     those of its stretch of time, None where it was picked for its doubt."""
 

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from enum import Enum
 from typing import NamedTuple
 
@@ -60,23 +60,30 @@ def put(
     stop: threading.Event,
 ) -> Outcome:
     """Send a sample called `name` to `path`; it ends when `stop` is set. No redirect is followed."""
-    try:
-        context = credentials.context()
-        connection = http.client.HTTPSConnection(address.host, address.port, timeout=TIMEOUT_S, context=context)
-    except LinesideError as error:
-        return Outcome(Fate.LATER, str(error))
     headers = {"Content-Length": str(len(content)), "Content-Type": "application/octet-stream"}
     try:
-        connection.connect()
-        with suppress(*_CLOSED):  # it may have answered before it had all
-            connection.request("PUT", address.path + path, body=_paced(content, kib_s, stop), headers=headers)
-        return _judge(connection.getresponse(), name)
+        with closing(_connect(address, credentials)) as connection:
+            with suppress(*_CLOSED):  # it may have answered before it had all
+                connection.request("PUT", address.path + path, body=_paced(content, kib_s, stop), headers=headers)
+            return _judge(connection.getresponse(), name)
     except _Ended:
         return Outcome(Fate.LATER, "the agent stops")
+    except LinesideError as error:
+        return Outcome(Fate.LATER, str(error))
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Outcome(Fate.LATER, _explained(error))
-    finally:
+
+
+def _connect(address: Address, credentials: Credentials) -> http.client.HTTPSConnection:
+    connection = http.client.HTTPSConnection(
+        address.host, address.port, timeout=TIMEOUT_S, context=credentials.context()
+    )
+    try:
+        connection.connect()
+    except BaseException:
         connection.close()
+        raise
+    return connection
 
 
 def _paced(content: bytes, kib_s: float, stop: threading.Event) -> Iterator[bytes]:

@@ -92,9 +92,8 @@ class Receiver(ThreadingMixIn, TCPServer):
         """A peer that failed is said; so is a bug, with its kind; the server goes on."""
         error, address = sys.exc_info()[1], client_address[0]
         if isinstance(error, OSError | ValueError):  # ValueError: TLS of a socket that ended meanwhile
-            reason = error.reason if isinstance(error, ssl.SSLError) else None
-            cause = (reason or getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
-            self.say_once(f"{address} {cause}", f"{address}: no request: {cause.replace('_', ' ')}")
+            cause = _cause(error)
+            self.say_once(f"{address} {cause}", f"{address}: no request: {cause}")
         else:
             self.say_once("error", f"{address}: {type(error).__name__}: {error}")
 
@@ -174,6 +173,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged one by one."""
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
+        return "the peer closed the connection"
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    said = reason or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return said.lower().replace("_", " ")
 
 
 def expire(archive: Archive, keep_days: float, now_ms: int, say: Callable[[str], None]) -> None:
