@@ -73,6 +73,7 @@ class Running(NamedTuple):
     folder: Path
     store: str
     archive: Archive
+    intake: Intake
     said: list[str]
 
     def rows(self) -> list[Any]:
@@ -101,7 +102,9 @@ def serve(made: Path, tmp_path: Path) -> Iterator[Callable[..., Running]]:
         receiver = Receiver(("127.0.0.1", 0), Keys(keys, said.append), intake, said.append, limits)
         threads.append(threading.Thread(target=receiver.run, args=(stop,)))
         threads[-1].start()
-        return Running(Address("127.0.0.1", receiver.server_address[1], ""), tmp_path / "sealed", store, archive, said)
+        return Running(
+            Address("127.0.0.1", receiver.server_address[1], ""), tmp_path / "sealed", store, archive, intake, said
+        )
 
     yield begin
     stop.set()
@@ -342,17 +345,15 @@ def ended_at_once(connection: socket.socket) -> bool:
 def test_a_device_uploads_one_at_a_time(serve, made, eventually: Eventually):
     running = serve()
     first = begun(running, made, sample(made))
-    outcome: list[Outcome] = []
-
-    def busy() -> bool:
-        outcome[:] = [send(running, credentials(made, "press-1"), sample(made))]
-        return outcome[0].fate is Fate.LATER
-
-    eventually(busy)
-    assert "another upload of this device is under way" in outcome[0].why and outcome[0].wait_s == 5
+    eventually(lambda: running.intake._busy == {"press-1"})
+    outcome = send(running, credentials(made, "press-1"), sample(made))
+    assert outcome.fate is Fate.LATER and outcome.wait_s == 5
+    assert "another upload of this device is under way" in outcome.why
     mine, other = sample(made, "press-2"), credentials(made, "press-2")
     assert send(running, other, mine, device="press-2").fate is Fate.STORED
     first.close()
+    eventually(lambda: not running.intake._busy)
+    assert send(running, credentials(made, "press-1"), sample(made)).fate is Fate.STORED
 
 
 def test_many_devices_at_once_lose_nothing(serve, made):
