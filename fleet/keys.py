@@ -3,6 +3,7 @@
     authority.pem .key     gives out all certificates
     broker.pem .key        for the broker's own names and addresses
     fleet.pem .key         of the monitor
+    monitor.pem .key       of the monitor as a server, which devices send samples to
     devices/NAME.pem .key  of each device
     revoked.pem            those that hold no longer; the broker reads it
     signing.key .pub       Ed25519, for configuration and commands; devices know .pub
@@ -103,6 +104,21 @@ def certify_device(folder: Path, device: str, now: datetime, *, days: int) -> Pa
         revoke(folder, device, now)
     _private(path.parent)
     _certify(folder, path, device, now, days=days)
+    return path
+
+
+def certify_monitor(folder: Path, hosts: Sequence[str], now: datetime) -> Path:
+    """Certificate and key with which the monitor serves HTTPS under the names and addresses `hosts`; the path without
+    suffix. One that was there is replaced.
+
+    Raises:
+        BadInput: no host is given.
+        NotFound: the folder holds no fleet's keys.
+    """
+    if not hosts:
+        raise BadInput("name the monitor's host, as devices call it: --host monitor.example")
+    path = folder / "monitor"
+    _certify(folder, path, hosts[0], now, days=YEARS * 365, hosts=hosts)
     return path
 
 

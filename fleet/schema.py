@@ -164,3 +164,20 @@ AUDIT = Table(
     Column("outcome", Text, nullable=False),
     comment="what people asked for; `done_ms` is empty until the monitor has done it",
 )
+
+SAMPLE = Table(
+    "sample",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("device", String(32), nullable=False),
+    Column("model", String(16), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("cell", Integer, nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("probability", Float),
+    Column("bytes", Integer, nullable=False),
+    comment="a sealed picture each, its file in a folder, see fleet.samples.archive; `at_ms` is the device's own "
+    "clock, `cell` is class * 24 + bin, `probability` that of a frame that was drawn",
+)
+Index("sample_device", SAMPLE.c.device, SAMPLE.c.received_ms)
