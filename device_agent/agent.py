@@ -171,11 +171,24 @@ def _station(desk: Desk, settings: Settings, manifest: BundleManifest, printer: 
     judge = DriftWatch(
         manifest.labels, baselines, settings.breaker, camera.state, desk.event, interval_ms=interval_ns // 1_000_000
     )
-    with closing(judge):
+    with closing(judge), ExitStack() as ends:
+        keeper = None
+        if settings.samples is not None:
+            from device_agent.samples.service import Samples  # here: cryptography takes its time to import
+
+            keeper = Samples(
+                settings.samples,
+                device=camera.device,
+                state=camera.state,
+                credentials=camera.credentials,
+                uploaded=desk.courier.put,
+                event=desk.event,
+            )
+            ends.callback(keeper.close)
         yield Station(
             camera.device,
             manifest.labels,
-            Outlets(desk.courier.put, serves, desk.event, printer, judge),
+            Outlets(desk.courier.put, serves, desk.event, printer, judge, keeper),
             around=around,
             schedule=Schedule(interval_ns, int(phase_s(camera.device, settings.interval_s) * 1e9)),
         )

@@ -19,6 +19,7 @@ from device_agent.contract.errors import BadInput, SelfTestFailed
 if TYPE_CHECKING:
     from device_agent.config import Camera, Settings
     from device_agent.contract.broker import Broker
+    from device_agent.contract.credentials import Credentials
     from device_agent.document import Document
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -246,12 +247,13 @@ def _settings(options: dict[str, Any]) -> Settings:
     from device_agent.config import Settings
 
     document: Document | None = options.get("config")
-    cameras = [_camera(options, options["state"])]
+    uploads = document is not None and document.samples is not None and document.samples.url is not None
+    cameras = [_camera(options, options["state"], uploads=uploads)]
     for table in document.camera if document else ():
         own = {name: getattr(table, name) for name in table.__struct_fields__}
         roi = None if table.roi is None else ",".join(map(str, table.roi))
         shared = {name: options.get(name) for name in ("broker", "ca")}
-        cameras.append(_camera({**shared, **own, "roi": roi}, options["state"] / table.device))
+        cameras.append(_camera({**shared, **own, "roi": roi}, options["state"] / table.device, uploads=uploads))
     names = [camera.device for camera in cameras]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -267,10 +269,11 @@ def _settings(options: dict[str, Any]) -> Settings:
         encoding=options.get("encoding", "msgpack"),
         log=options.get("log", "plain"),
         breaker=document.breaker if document else BreakerSettings(),
+        samples=document.samples if document else None,
     )
 
 
-def _camera(options: dict[str, Any], state: Path) -> Camera:
+def _camera(options: dict[str, Any], state: Path, *, uploads: bool) -> Camera:
     from device_agent.config import Camera
     from device_agent.contract.topics import check_device
     from device_agent.frames import parse_source
@@ -283,25 +286,37 @@ def _camera(options: dict[str, Any], state: Path) -> Camera:
         source = source._replace(options={**source.options, "fps": str(options["fps"])})
     if options.get("roi"):
         source = source._replace(region=parse_region(options["roi"]))
-    return Camera(check_device(options["device"]), source, _broker_of(options), state)
+    credentials = _credentials(options)
+    return Camera(
+        check_device(options["device"]), source, _broker_of(options, credentials, uploads=uploads), state, credentials
+    )
 
 
-def _broker_of(options: dict[str, Any]) -> Broker | None:
-    from device_agent.contract.broker import parse_broker
+def _credentials(options: dict[str, Any]) -> Credentials:
     from device_agent.contract.credentials import Credentials
 
     found = (options.get(name) for name in ("ca", "cert", "key"))
     credentials = Credentials(*(None if path is None else Path(path) for path in found))
-    if not options.get("broker"):
-        if any(credentials):
-            raise BadInput("--ca, --cert and --key are for a --broker mqtts://..., got none")
-        return None
-    broker = parse_broker(options["broker"], credentials)
     if credentials.cert is not None:
         from device_agent.identity import check_identity
 
         check_identity(credentials, options["device"])
-    return broker
+    return credentials
+
+
+def _broker_of(options: dict[str, Any], credentials: Credentials, *, uploads: bool) -> Broker | None:
+    """The broker, with the credentials where it is reached by TLS; `uploads` of samples need them anyway."""
+    from device_agent.contract.broker import parse_broker
+    from device_agent.contract.credentials import Credentials
+
+    url = options.get("broker")
+    if uploads and not (url or "").startswith("mqtts:"):
+        credentials = Credentials()
+    if url:
+        return parse_broker(url, credentials)
+    if any(credentials):
+        raise BadInput("--ca, --cert and --key are for a --broker mqtts://..., got none")
+    return None
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple
 
 from device_agent.breaker import BreakerSettings
 from device_agent.contract.broker import Broker
+from device_agent.contract.credentials import Credentials
 from device_agent.frames import Address
+from device_agent.samples.settings import SampleSettings
 
 
 class Timing(NamedTuple):
@@ -56,6 +58,7 @@ class Camera(NamedTuple):
     source: Address
     broker: Broker | None
     state: Path
+    credentials: Credentials = Credentials()
 
 
 class Settings(NamedTuple):
@@ -71,3 +74,4 @@ class Settings(NamedTuple):
     encoding: Literal["msgpack", "json"] = "msgpack"
     log: Literal["plain", "json"] = "plain"
     breaker: BreakerSettings = BreakerSettings()
+    samples: SampleSettings | None = None

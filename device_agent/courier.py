@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from device_agent.contract.errors import NotWritable
 from device_agent.contract.report import DeviceReport
+from device_agent.contract.review import Sample
 from device_agent.contract.session import Birth
 from device_agent.mqtt import Acknowledged, Connected, Disconnected, News, Rejected
 from device_agent.uplink import Uplink
@@ -27,7 +28,7 @@ class _Stop(NamedTuple):
     timeout_s: float
 
 
-Item = News | DeviceReport | Birth | Told | _Stop
+Item = News | DeviceReport | Birth | Sample | Told | _Stop
 
 
 class Courier:
@@ -43,7 +44,7 @@ class Courier:
         """Did the thread end by itself? Only a bug does that; its traceback is on stderr."""
         return self._thread is not None and not self._thread.is_alive()
 
-    def put(self, item: News | DeviceReport | Birth | Told) -> None:
+    def put(self, item: News | DeviceReport | Birth | Sample | Told) -> None:
         """Hand over an item; returns at once."""
         self._inbox.put(item)
 
@@ -80,7 +81,7 @@ class Courier:
             raise NotWritable(self._lost)
 
 
-def dispatch(item: News | DeviceReport | Birth | Told, uplink: Uplink) -> None:
+def dispatch(item: News | DeviceReport | Birth | Sample | Told, uplink: Uplink) -> None:
     """Call the method of the uplink that the item is for."""
     if isinstance(item, DeviceReport):
         uplink.report(item)
@@ -88,6 +89,8 @@ def dispatch(item: News | DeviceReport | Birth | Told, uplink: Uplink) -> None:
         uplink.serves(item)
     elif isinstance(item, Told):
         uplink.tell(item.kind, item.text)
+    elif isinstance(item, Sample):
+        uplink.sample(item)
     elif isinstance(item, Connected):
         uplink.connected()
     elif isinstance(item, Disconnected):

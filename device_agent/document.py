@@ -12,6 +12,8 @@ from msgspec import Meta
 from device_agent.breaker import BreakerSettings
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.reading import read_plain
+from device_agent.samples.settings import SampleSettings
+from device_agent.samples.settings import read_settings as read_samples
 
 _MOST = 1 << 16
 _FILES = ("bundle", "state", "ca", "cert", "key")
@@ -74,6 +76,7 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
     log: Literal["plain", "json"] | None = None
     camera: Annotated[list[CameraTable], Meta(max_length=15)] = []
     breaker: BreakerSettings = BreakerSettings()
+    samples: SampleSettings | None = None
 
     def options(self) -> dict[str, Any]:
         """The fields that are options of a command, by name."""
@@ -84,11 +87,14 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
 
     def tables(self) -> list[tuple[str, dict[str, Any]]]:
         """The tables by name, with what each holds once defaults are filled in."""
-        found = [("camera", table) for table in self.camera] + [("breaker", self.breaker)]
-        return [(name, msgspec.structs.asdict(table)) for name, table in found]
+        single = [(name, getattr(self, name)) for name in TABLES[1:]]
+        found = [("camera", table) for table in self.camera] + [each for each in single if each[1] is not None]
+        return [(name, msgspec.to_builtins(table)) for name, table in found]
 
 
-TABLES = ("camera", "breaker")
+TABLES = ("camera", "breaker", "samples")
+_READERS = {"samples": read_samples}
+"""Tables that are read by those who know more of them than a type says."""
 
 
 def read_config(path: Path) -> Document:
@@ -106,11 +112,20 @@ def read_config(path: Path) -> Document:
         raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     try:
         raw = msgspec.toml.decode(content)
-        found = msgspec.convert(raw, Document)
+        known = {name: value for name, value in raw.items() if name not in _READERS}
+        found = msgspec.convert(known, Document)
     except msgspec.ValidationError as error:
         raise BadInput(f"{path}: {_explained(str(error), raw)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not TOML: {str(error).lower()}") from error
+    try:
+        for name, read in _READERS.items():
+            if not isinstance(raw.get(name, {}), dict):
+                raise BadInput(f"{name} = {raw[name]!r}: must be a table")
+            if name in raw:
+                setattr(found, name, read(raw[name], path.parent))
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
     return _placed(found, path.parent)
 
 

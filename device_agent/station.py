@@ -76,8 +76,8 @@ class Judge(Protocol):
 class Keeper(Protocol):
     """Keeps some frames for review, see `samples`."""
 
-    def offer(self, frame: Frame, answer: Prediction, verdict: Verdict) -> None:
-        """A frame and its answer; returns at once."""
+    def offer(self, frame: Frame, answer: Prediction, *, model: bytes, decision: str = "") -> None:
+        """A frame, its answer by a model and the part's fate, "" without one; returns at once."""
         ...
 
 
@@ -150,7 +150,7 @@ class Station:
 
     def answered(self, frame: Frame, answer: Prediction, logits: NDArray[np.floating], begun: Stages) -> None:
         """Count an answer and hand it on; the fourth stage of `begun` is what it took before this."""
-        assert self._recorder is not None
+        assert self._recorder is not None and self._serving is not None
         fault = self.out.judge.fault if self.out.judge is not None else ""
         verdict = self._verdict(frame, answer, logits)
         if self.out.line is not None:
@@ -159,7 +159,8 @@ class Station:
             else:
                 self.out.line.put(verdict)
         if self.out.keeper is not None:
-            self.out.keeper.offer(frame, answer, verdict)
+            fate = "" if verdict.decision is UNSET else verdict.decision
+            self.out.keeper.offer(frame, answer, model=self._serving.artifact.model_id, decision=fate)
         if self.out.seen is not None:
             self.out.seen(frame, verdict, begun)
         self._recorder.add(frame, answer, begun)

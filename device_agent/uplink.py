@@ -16,6 +16,7 @@ from device_agent.config import Timing
 from device_agent.contract.codec import SCHEMA, decode, encode
 from device_agent.contract.errors import BadInput, NotWritable
 from device_agent.contract.report import BACKFILL, DeviceReport, write_backfill
+from device_agent.contract.review import Sample
 from device_agent.contract.session import Ack, Birth, Event, State
 from device_agent.merging import halve
 from device_agent.spool import Damaged, Spool, Stored
@@ -118,6 +119,11 @@ class Uplink:
         if len(self._unsaved) > UNSAVED_KEPT:
             self._unsaved = deque(halve(list(self._unsaved)))
         self._with_spool(self._save)
+
+    def sample(self, sample: Sample) -> None:
+        """The monitor has taken a sample. Its own table is the record: without a broker this is not said."""
+        if self.online:
+            self._send("sample", encode(sample, encoding=self._encoding), qos=1)
 
     def _with_spool(self, work: Callable[[Spool], None]) -> None:
         """A disk that fails is said, a spool that broke is changed for a sound one; neither stops the agent."""

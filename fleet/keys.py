@@ -176,7 +176,7 @@ def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certifica
         made = x509.load_pem_x509_certificate((folder / "authority.pem").read_bytes())
     except FileNotFoundError:
         raise NotFound(
-            f"{folder}: holds no keys of a fleet; make them with: lineside-fleet keys init {folder}"
+            f"{folder}: holds no keys of a fleet; make them with: lineside-fleet keys init --keys {folder}"
         ) from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{folder}: its authority cannot be read: {error}") from error

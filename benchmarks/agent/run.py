@@ -4,8 +4,8 @@
 
 Raw: the runtime with its model in a bare process, invoked again and again on one picture. Loop: the whole agent on a
 drawn camera that is faster than the model, or as fast as it can be drawn. Both take turns in one run; "of raw" is the
-median of the ratios of neighbouring turns. CPU time of the agent's main thread between two inferences is what the agent itself costs: waiting for the camera
-is none of it.
+median of the ratios of neighbouring turns. CPU time of the agent's main thread between two inferences is what the agent
+itself costs: waiting for the camera is none of it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def main(context: click.Context, write: bool, keep: Path) -> None:
         "| --- | --- | --- | --- | --- | --- |",
         *memory,
         "",
-        "Resident sets at the end of each turn, cryptography loaded in both; the agent has spool, breaker and MQTT too.",
+        "Resident sets at the end of each turn, cryptography loaded in both; spool, breaker and MQTT in the agent's.",
         "",
         f"Cold start to the first verdict: {median(starts):.2f} s (of {len(starts)}: {min(starts):.2f} to"
         f" {max(starts):.2f}), aim {START_AIM_S:g}: {'met' if median(starts) < START_AIM_S else 'missed'}.",

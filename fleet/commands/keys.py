@@ -9,7 +9,12 @@ import click
 from device_agent.console import json_option, print_json
 
 _folder = click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path("lineside-keys"), show_default=True, help="Of the keys."
+    "--keys",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("lineside-keys"),
+    show_default=True,
+    help="Of the keys.",
 )
 
 

@@ -30,6 +30,7 @@ WRONG = {
     "log": ("1", 'must be "plain" or "json"'),
     "roi": ("[0, 0, 2]", "must be [left, top, width, height] in shares of the frame, 0 to 1"),
     "camera": ("3", "must be tables [[camera]]"),
+    "samples": ("3", "must be a table"),
     "breaker": ("1", "must be a table"),
 }
 

@@ -179,24 +179,24 @@ def test_files_that_do_not_fit_are_named(made: Path, tmp_path: Path) -> None:
 
 def test_keys_are_for_one_user_and_a_second_certificate_takes_the_first_back(tmp_path: Path) -> None:
     folder, run = tmp_path / "keys", CliRunner().invoke
-    assert run(cli, ["keys", "init", "--folder", str(folder), "--host", "hub.example"]).exit_code == 0
+    assert run(cli, ["keys", "init", "--keys", str(folder), "--host", "hub.example"]).exit_code == 0
     keys = [*folder.glob("*.key")]
     assert len(keys) == 5 and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in keys)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for _ in range(2):
-        assert run(cli, ["keys", "device", "press-1", "--folder", str(folder)]).exit_code == 0
+        assert run(cli, ["keys", "device", "press-1", "--keys", str(folder)]).exit_code == 0
     (found,) = issued(folder)
     assert found.revoked is None and found.name == "press-1"
-    assert run(cli, ["keys", "revoke", "press-1", "--folder", str(folder)]).exit_code == 0
+    assert run(cli, ["keys", "revoke", "press-1", "--keys", str(folder)]).exit_code == 0
     assert issued(folder)[0].revoked is not None
-    assert "revoked" in run(cli, ["keys", "list", "--folder", str(folder)]).output
+    assert "revoked" in run(cli, ["keys", "list", "--keys", str(folder)]).output
     for arguments, said in (
         (["init", "--host", "hub.example"], "holds the keys of a fleet already"),
         (["device", "UP"], "device id 'UP' must be"),
         (["device", MONITOR], "is the monitor's own name"),
         (["revoke", "press-7"], "has no certificate of 'press-7'"),
     ):
-        result = run(cli, ["keys", *arguments, "--folder", str(folder)])
+        result = run(cli, ["keys", *arguments, "--keys", str(folder)])
         assert result.exit_code != 0 and said in str(result.exception) + result.output
-    none = run(cli, ["keys", "list", "--folder", str(tmp_path / "none")])
+    none = run(cli, ["keys", "list", "--keys", str(tmp_path / "none")])
     assert "holds no keys of a fleet" in str(none.exception) + none.output
