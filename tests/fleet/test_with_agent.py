@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from device_agent.contract.manifest import Baseline, Golden, InputSpec
 from device_agent.frames.surface import KINDS, draw
 from device_agent.runtimes import logits, open_runtime
 from device_agent.spool import Spool
+from fleet.keys import certify_device, certify_monitor, create, utc_now
 from fleet.schema import REPORT
 from fleet.status import read_status
 from fleet.store import open_store
@@ -121,3 +123,40 @@ def test_agent_broker_and_monitor_are_killed_in_turn(plant, bundle, mosquitto, e
     assert device.reports == len(rows) and device.frames == sum(row.frames for row in rows)
     assert device.missing == 0 and device.score is not None
     spool.close()
+
+
+def test_frames_for_review_come_sealed_and_open_again(plant, bundle, tmp_path, free_port, eventually):
+    fleet, keys = [sys.executable, "-m", "fleet.cli"], tmp_path / "keys"
+    create(keys, ["localhost"], utc_now())
+    certify_monitor(keys, ["localhost"], utc_now())
+    certify_device(keys, "press-1", utc_now(), days=30)
+    config, into, store = tmp_path / "agent.toml", tmp_path / "sealed", f"sqlite:///{tmp_path / 'samples.db'}"
+    config.write_text(
+        f'bundle = "{bundle}"\nsource = "synthetic:seed=1,size=64,fps=40,good=0.5"\ndevice = "press-1"\n'
+        'state = "state"\n'
+        'ca = "keys/authority.pem"\ncert = "keys/devices/press-1.pem"\nkey = "keys/devices/press-1.key"\ninterval = 1\n'
+        f'[samples]\nkey = "keys/samples.pub"\nurl = "https://localhost:{free_port}"\n'
+        "below = 20\nrandom_per_day = 10000\n"
+        "per_minute = 60\nper_hour = 600\nper_day = 600\nper_cell = 600\nblur = [[0, 0, 1, 0.5]]\n"
+    )
+    listen = ["--listen", f"127.0.0.1:{free_port}", "--keys", str(keys), "--store", store, "--into", str(into)]
+    receiver = subprocess.Popen([*fleet, "samples", "serve", *listen], stdin=subprocess.DEVNULL)
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "device_agent", "run", "--config", str(config)], stdin=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: len(list(into.rglob("*.sample"))) >= 3, 60)
+        agent.terminate()
+        assert agent.wait(30) == 0
+    finally:
+        for process in (agent, receiver):
+            process.kill()
+            process.wait()
+    opened = tmp_path / "pictures"
+    command = [*fleet, "samples", "open", str(opened), "--key", str(keys / "samples.key"), "--into", str(into)]
+    subprocess.run([*command, "--store", store], check=True, capture_output=True)
+    pictures = [cv2.imread(str(path)) for path in opened.glob("*.png")]
+    assert len(pictures) >= 3 and {picture.shape for picture in pictures} == {(64, 64, 3)}
+    assert all(np.ptp(picture[:32], axis=(0, 1)).max() == 0 for picture in pictures), "the zone is one colour"
+    assert all(np.ptp(picture[32:], axis=(0, 1)).max() > 0 for picture in pictures)
+    assert not any(b"PNG" in path.read_bytes() for path in into.rglob("*.sample"))
