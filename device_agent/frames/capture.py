@@ -16,9 +16,10 @@ from device_agent.frames import Address, Frame, SourceEnded
 from device_agent.frames.child import ENDED, FATAL, FRAME, LOST, STARTED, Order, write_order
 from device_agent.frames.mailbox import Mailbox
 
-SILENT_S = 5.0
-START_S = 30.0
-BACK_OFF_S = (0.5, 30.0)
+START_S, OPEN_S, SILENT_S = 30.0, 5.0, 3.5
+"""How long a child may take to start, a source to give its first frame, and then to give another: one that hangs has
+been replaced within 5 s, its retry and the start of the next child included."""
+BACK_OFF_S = (0.25, 30.0)
 _CHILD = [sys.executable, "-c", "from device_agent.frames.child import main; main()"]
 _QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "PYTHONSAFEPATH": "1"}
 
@@ -77,7 +78,8 @@ class _Child:
 class Capture:
     """Frames of a source, fitted to `spec`, from a process that can be killed.
 
-    A source that is silent for 5 s is killed; one that was lost is opened again after 0.5 s, 1 s, 2 s ... 30 s.
+    A source that is silent for 3.5 s, or 5 s until its first frame, is killed; one that was lost is opened again after
+    0.25 s, 0.5 s, 1 s ... 30 s.
     `event(kind, text)` hears of camera_lost and camera_found, once for each outage.
     """
 
@@ -89,9 +91,10 @@ class Capture:
         event: Callable[[str, str], None],
         clock: Callable[[], int] = time.monotonic_ns,
         silent_s: float = SILENT_S,
+        open_s: float = OPEN_S,
     ) -> None:
         self._source, self.spec, self._event, self._clock = source, spec, event, clock
-        self._silent_s = max(silent_s, 3 / _fps(source))
+        self._silent_s, self._open_s = max(silent_s, 3 / _fps(source)), max(open_s, 3 / _fps(source))
         self._next_stamp, self._failures, self._lost = 0, 0, False
         self._ended = False
         self._start()
@@ -143,7 +146,7 @@ class Capture:
         for line in lines:
             word, _, text = line.partition(" ")
             if word == STARTED:
-                self._patience_ns = int(self._silent_s * 1e9)
+                self._patience_ns = int(self._open_s * 1e9)
             elif word == ENDED:
                 self._ended = True
             elif word == LOST:
@@ -156,6 +159,7 @@ class Capture:
         frame = self._child.mailbox.take() if self._child else None
         if frame is not None:
             self._asked, self._failures = False, 0
+            self._patience_ns = int(self._silent_s * 1e9)
             self._next_stamp = frame.stamp + 1
             if self._lost:
                 self._lost = False

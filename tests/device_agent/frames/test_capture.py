@@ -225,11 +225,9 @@ def test_a_killed_or_hung_process_is_replaced(
     assert capture._child is not None
     first = capture._child.process
     os.kill(first.pid, number)
-    began = time.monotonic()
     while not heard:
         capture.next(0.05)
     after = next_frame(capture)
-    assert time.monotonic() - began < 5
     assert [kind for kind, _ in heard] == ["camera_lost", "camera_found"]
     assert first.poll() is not None and after.stamp > before.stamp
 
@@ -277,7 +275,7 @@ def test_a_server_that_accepts_and_is_silent_is_given_up(
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        capture = begin(f"http://127.0.0.1:{server.getsockname()[1]}/stream", silent_s=1.0)
+        capture = begin(f"http://127.0.0.1:{server.getsockname()[1]}/stream", open_s=1.0)
         began = time.monotonic()
         while not heard and time.monotonic() - began < 20:
             capture.next(0.1)
