@@ -71,6 +71,7 @@ def check(settings: Settings) -> Iterator[Finding]:
             yield Finding(part="runtime", ok=answer.ok, text=text, fix=fix, exit_code=0 if answer.ok else 4)
     spec = model[0].artifacts[0].input if model else _ANY
     for camera in settings.cameras:
+        yield _permissions(camera)
         yield from _camera(camera, spec)
     yield _clock()
 
@@ -142,6 +143,16 @@ def _look(source: Address, spec: InputSpec) -> str:
 
 def _knock(broker: Broker, device: str) -> str:
     return f"{broker} speaks MQTT {probe(broker, f'{device}-check')}"
+
+
+def _permissions(camera: Camera) -> Finding:
+    """May this user open the camera?"""
+    user, device = os.geteuid(), Path(f"/dev/video{camera.source.target}")
+    if camera.source.kind == "camera" and device.exists() and not os.access(device, os.R_OK | os.W_OK):
+        text = f"{device} may not be opened by user {user}"
+        return Finding(part="permissions", ok=False, text=text, fix="add the user to group video", exit_code=1)
+    fix = "" if user else "an ordinary user suffices, in group video for a camera"
+    return Finding(part="permissions", ok=True, text=f"user {user}{'' if user else ', which is root'}", fix=fix)
 
 
 def _valid(credentials: Credentials) -> str:
