@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.breaker import DriftWatch
 from device_agent.config import Camera, Settings, Timing, phase_s
 from device_agent.contract.bundle import read_bundle
 from device_agent.contract.codec import SCHEMA
@@ -24,6 +23,7 @@ from device_agent.contract.errors import BadInput, LinesideError
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest
 from device_agent.contract.session import Birth
 from device_agent.courier import Courier, Told
+from device_agent.drift import DriftWatch
 from device_agent.frames import Frames
 from device_agent.frames.capture import Capture
 from device_agent.frames.several import Several

@@ -243,8 +243,8 @@ def bench(quick: bool, as_json: bool, **options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> Settings:
-    from device_agent.breaker import BreakerSettings
     from device_agent.config import Settings
+    from device_agent.drift import BreakerSettings
 
     document: Document | None = options.get("config")
     uploads = document is not None and document.samples is not None and document.samples.url is not None

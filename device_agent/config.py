@@ -6,9 +6,9 @@ import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from device_agent.breaker import BreakerSettings
 from device_agent.contract.broker import Broker
 from device_agent.contract.credentials import Credentials
+from device_agent.drift import BreakerSettings
 from device_agent.frames import Address
 from device_agent.samples.settings import SampleSettings
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from device_agent.breaker import BreakerSettings
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.reading import read_plain
+from device_agent.drift import BreakerSettings
 from device_agent.samples.settings import SampleSettings
 from device_agent.samples.settings import read_settings as read_samples
 

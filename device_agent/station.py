@@ -57,7 +57,7 @@ class Line(Protocol):
 
 
 class Judge(Protocol):
-    """Looks at every report, see `breaker.DriftWatch`: a sentence while the camera's answers cannot be trusted."""
+    """Looks at every report, see `drift.DriftWatch`: a sentence while the camera's answers cannot be trusted."""
 
     def serves(self, model_id: bytes) -> None:
         """Another model answers from now on."""

@@ -20,13 +20,13 @@ from typing import Any
 import click
 import numpy as np
 
-from device_agent.breaker import BreakerSettings, DriftWatch
 from device_agent.config import Timing
 from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.manifest import ArtifactManifest, Baseline, Golden, InputSpec, Label
 from device_agent.contract.report import read_backfill, read_report
 from device_agent.contract.session import Ack
 from device_agent.courier import dispatch
+from device_agent.drift import BreakerSettings, DriftWatch
 from device_agent.frames import Frame
 from device_agent.loop import Loop
 from device_agent.mqtt import Acknowledged, Connected, Disconnected

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from device_agent.breaker import BreakerSettings, DriftWatch
 from device_agent.contract.codec import SCHEMA
 from device_agent.contract.histogram import BINS, ConfidenceHistogram
 from device_agent.contract.manifest import Baseline, Label
 from device_agent.contract.report import DeviceReport
+from device_agent.drift import BreakerSettings, DriftWatch
 
 MODEL, OTHER = b"model--1", b"model--2"
 LABELS = [Label("good", "good"), Label("scratch", "defect")]
