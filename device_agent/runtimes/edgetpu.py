@@ -54,7 +54,7 @@ class EdgeTPU(LiteRT):
             return [module.load_delegate(LIBRARY)]
         except OSError as error:
             raise MissingPackage(
-                f"{LIBRARY} cannot be loaded ({first_line(error)}): apt install libedgetpu1-std from Coral's archive"
+                f"edgetpu: {first_line(error)}; apt install libedgetpu1-std, from Coral's archive"
             ) from error
         except ValueError as error:  # the library says nothing more
             raise Unreachable(

@@ -104,7 +104,7 @@ def test_a_missing_library_says_what_to_install_and_does_so_through_the_fence(
 ) -> None:
     pytest.importorskip("ai_edge_litert")
     monkeypatch.setattr(edgetpu, "LIBRARY", "libedgetpu.so.none")
-    said = r"^libedgetpu\.so\.(none|1) cannot be loaded \(.*no such file.*\): apt install libedgetpu1-std"
+    said = r"^edgetpu: libedgetpu\.so\.(none|1): .*No such file.*; apt install libedgetpu1-std"
     with pytest.raises(MissingPackage, match=said):
         open_here("edgetpu", compiled, SPEC)
     if not list(Path("/usr/lib").rglob("libedgetpu.so.1")):
