@@ -91,14 +91,13 @@ class Loop:
         self._serving, self._failed = serving, 0
         model, classes = serving.artifact.model_id, len(self._labels)
         self._recorder = Recorder(model, classes, now_ns, degraded=serving.degraded)
-        self._recorder.self_test_ok = True
+        self._recorder.self_test_ok = serving.answers
         self._out.serves(serving)
 
     def run(self, *, stop: Callable[[], bool], limit: int | None = None) -> int:
         """Frames answered until `stop()`, the end of the source, or `limit` frames; the open interval is reported.
 
-        Raises:
-            SelfTestFailed: no artifact is left that gives right answers; the open interval was reported.
+        Where no artifact is left that gives right answers, frames are dropped until one does again.
         """
         answered = 0
         try:
@@ -121,15 +120,19 @@ class Loop:
         if now_ns >= self._test_ns:
             self._test_ns = now_ns + self._self_test_ns
             self._self_test()
+        self._change(self._rungs.probe())
 
     def _self_test(self) -> None:
         self._recorder.self_test_ok = False
         serving = self._rungs.check(self._serving)
-        self._recorder.self_test_ok = serving is self._serving
+        self._recorder.self_test_ok = serving.answers and serving is self._serving
         self._change(serving)
 
     def _answer(self, frame: Frame) -> bool:
         runtime, artifact = self._serving.runtime, self._serving.artifact
+        if not self._serving.answers:
+            self._recorder.drop(frame)
+            return False
         started_ns = self._clock()
         try:
             tensor = runtime.encode(frame.image)
