@@ -39,11 +39,13 @@ class Loop:
         now_ns = clock()
         self._test_ns = now_ns + self._self_test_ns
         self._told_failed = False
-        self._serving: Serving | None = None
-        self._change(serving, refit=False)
+        self._serve(serving)
 
     def run(self, *, stop: Callable[[], bool], limit: int | None = None) -> int:
-        """Frames answered until `stop()`, the end of the source, or `limit` frames; the open intervals are reported."""
+        """Frames answered until `stop()`, the end of the source, or `limit` frames; the open intervals are reported.
+
+        Where no artifact is left that gives right answers, frames are dropped until one does again.
+        """
         answered = 0
         try:
             while not stop() and answered != limit:
@@ -69,28 +71,27 @@ class Loop:
                 station.keep_time(now_ns)
         if now_ns >= self._test_ns:
             self.self_test()
-        better = self._rungs.probe(now_ns)
-        if better is not None:
-            self._change(better)
+        self._change(self._rungs.probe())
 
     def self_test(self) -> str:
         """Compare the golden answers now; what serves may change. A sentence for a person."""
         self._test_ns = self._clock() + self._self_test_ns
-        if self._serving is None:
+        before = self._serving
+        if not before.answers:
             return NO_ARTIFACT
         for station in self._stations:
             station.tested(good=False)
-        before, serving = self._serving, self._rungs.check(self._serving)
+        serving = self._rungs.check(before)
         if serving is before:
             for station in self._stations:
                 station.tested(good=True)
-            return f"{before.name} knows its answers"
+            return f"{before.name} gives its golden answers"
         self._change(serving)
-        return f"{before.name} does not know its answers, {serving.name if serving else 'none'} serves"
+        return f"{before.name} does not give its golden answers; {serving.name} serves"
 
     def _answer(self, frame: Frame, station: Station) -> bool:
         serving = self._serving
-        if serving is None:
+        if not serving.answers:
             station.unanswered(frame, NO_ARTIFACT)
             return False
         station.begin(frame)
@@ -127,13 +128,14 @@ class Loop:
         else:
             self._change(self._rungs.descend(fault))
 
-    def _change(self, serving: Serving | None, *, refit: bool = True) -> None:
-        """Let another artifact answer, or none."""
-        if serving is self._serving:
-            return
+    def _change(self, serving: Serving) -> None:
+        """Let another artifact answer: what was counted belongs to the one before."""
+        if serving is not self._serving:
+            self._serve(serving)
+            self._frames.refit(serving.artifact.input)
+
+    def _serve(self, serving: Serving) -> None:
         self._serving, self._failed = serving, 0
         now_ns = self._clock()
         for station in self._stations:
             station.serve(serving, now_ns)
-        if refit and serving is not None:
-            self._frames.refit(serving.artifact.input)

@@ -113,19 +113,19 @@ class Station:
         self._recorder: Recorder | None = None
         self.end_ns = 0
 
-    def serve(self, serving: Serving | None, now_ns: int) -> None:
-        """Another artifact answers from now on, or none: what was counted belongs to the one before."""
+    def serve(self, serving: Serving, now_ns: int) -> None:
+        """Another artifact answers from now on, or none."""
         if self._recorder is not None:
             self.report(now_ns)
         else:
             self.end_ns = self._schedule.end_after(now_ns)
         self._serving = serving
-        if serving is not None:
-            self._recorder = Recorder(serving.artifact.model_id, len(self._labels), now_ns, degraded=serving.degraded)
-            self.tested(good=True)
-            if self.out.judge is not None:
-                self.out.judge.serves(serving.artifact.model_id)
-            self.out.serves(serving)
+        model, classes = serving.artifact.model_id, len(self._labels)
+        self._recorder = Recorder(model, classes, now_ns, degraded=serving.degraded)
+        self.tested(good=serving.answers)
+        if self.out.judge is not None:
+            self.out.judge.serves(model)
+        self.out.serves(serving)
 
     def tested(self, *, good: bool) -> None:
         """The self-test's outcome, for the report of this interval."""

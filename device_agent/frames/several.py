@@ -113,10 +113,13 @@ class Several:
         for number, waiter in list(self._left.items()):
             if waiter.ended:
                 del self._left[number]
-                if not self._left:
-                    raise waiter.error or SourceEnded
-                if waiter.error:
+                if waiter.error and (self._left or not self._all_failed()):
                     self._lost(number, str(waiter.error))
+                if not self._left:
+                    raise (waiter.error if self._all_failed() and waiter.error else SourceEnded)
+
+    def _all_failed(self) -> bool:
+        return all(waiter.error is not None for waiter in self._waiters)
 
     def refit(self, spec: InputSpec) -> None:
         """Deliver frames for another input."""

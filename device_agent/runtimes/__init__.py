@@ -1,4 +1,8 @@
-"""Runtimes behind one Protocol: a model file and an InputSpec in, logits out. Nothing is imported until chosen."""
+"""Runtimes behind one Protocol: a model file and an InputSpec in, logits out. Nothing is imported until chosen.
+
+CPU runtimes run in the process that opens them. Accelerators run in one of their own, which can be killed: a native
+call that is blocked cannot be cancelled in any other way.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,11 @@ from device_agent.runtimes.shape import first_line
 RUNTIMES = Seam(
     "runtimes",
     {
+        "edgetpu": "device_agent.runtimes.edgetpu:EdgeTPU",
         "litert": "device_agent.runtimes.litert:LiteRT",
         "onnx": "device_agent.runtimes.onnx:OnnxRuntime",
         "openvino": "device_agent.runtimes.openvino:OpenVINO",
+        "tflite-runtime": "device_agent.runtimes.tflite_runtime:TFLiteRuntime",
         "fake": "device_agent.runtimes.fake:Fake",
     },
 )
@@ -31,7 +37,8 @@ class Runtime(Protocol):
 
     Constructed as `Runtime(path, spec, threads=1)`; raises `BadInput` for a model whose input or output has another
     shape, `MissingPackage` when the runtime is not installed. What else it raises, here or later, `open_runtime` says
-    in one line.
+    in one line. A class whose static method `is_accelerator(path)` is true of a model is opened in a process of its
+    own.
     """
 
     name: str
@@ -92,10 +99,25 @@ def open_runtime(name: str, path: Path, spec: InputSpec, *, threads: int = 1) ->
     Raises:
         BadInput: no such runtime, or not a model that it can run.
         MissingPackage: the runtime's package is not installed.
+        Unreachable: an accelerator that does not answer.
+    """
+    is_accelerator = getattr(RUNTIMES.load(name), "is_accelerator", None)
+    if is_accelerator is not None and is_accelerator(path):
+        from device_agent.runtimes.fenced import Fenced
+
+        return Fenced(name, path, spec, threads=threads)
+    return open_here(name, path, spec, threads=threads)
+
+
+def open_here(name: str, path: Path, spec: InputSpec, *, threads: int = 1, **options: Any) -> Runtime:
+    """As `open_runtime`, in this process whatever it is; `options` are the runtime's own.
+
+    Raises:
+        BadInput, MissingPackage, Unreachable: as for `open_runtime`.
     """
     load = RUNTIMES.load(name)
     with _in_one_line(BadInput, f"{path}: {name} cannot load it"):
-        return _Guarded(load(path, spec, threads=threads))
+        return _Guarded(load(path, spec, threads=threads, **options))
 
 
 def logits(runtime: Runtime, image: NDArray[np.uint8]) -> NDArray[np.float32]:

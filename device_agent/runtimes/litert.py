@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,12 +31,16 @@ class LiteRT:
     """A .tflite file: float32, or fully quantized with int8 or uint8 input and output."""
 
     name = "litert"
+    package = "ai-edge-litert"
 
     def __init__(self, path: Path, spec: InputSpec, *, threads: int = 1) -> None:
-        module = require("ai_edge_litert.interpreter", extra="agent-litert")
-        self.version = version("ai-edge-litert")
+        module = self._module()
+        self.version = installed(self.package)
+        delegates = self._delegates(module)
         with _silence():
-            self._interpreter = module.Interpreter(model_path=str(require_file(path)), num_threads=threads)
+            self._interpreter = module.Interpreter(
+                model_path=str(require_file(path)), num_threads=threads, experimental_delegates=delegates
+            )
             self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         shape = read_shape(path, spec, [i["shape"] for i in inputs], [o["shape"] for o in outputs])
@@ -47,6 +52,14 @@ class LiteRT:
         dtype = np.dtype(inputs[0]["dtype"]).name
         self._table = preprocess.table(spec, scale=scale, zero_point=zero_point, dtype=dtype)
         self._answer = _read_scale(path, outputs[0])
+
+    def _module(self) -> ModuleType:
+        """The module with the class Interpreter; a package of another name has it too."""
+        return require(f"{self.package.replace('-', '_')}.interpreter", extra=f"agent-{self.name}")
+
+    def _delegates(self, module: ModuleType) -> list[Any] | None:
+        """What takes operators away from the CPU: nothing here."""
+        return None
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """Model input of a fitted image (height, width, channels) uint8."""
@@ -64,6 +77,18 @@ class LiteRT:
     def close(self) -> None:
         """Release the interpreter."""
         self._interpreter = None
+
+
+def installed(package: str) -> str:
+    """The installed version of a package; "unknown" where its metadata are not there.
+
+    >>> installed("no-such-package")
+    'unknown'
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _read_scale(path: Path, tensor: dict[str, Any]) -> Scale:

@@ -45,10 +45,19 @@ def look_up(table: NDArray[Any], image: NDArray[np.uint8], spec: InputSpec, *, c
     Raises:
         BadInput: not a uint8 image of the size in `spec`.
     """
-    if image.dtype != np.uint8 or image.shape != (spec.height, spec.width, spec.channels):
-        wanted = (spec.height, spec.width, spec.channels)
-        raise BadInput(f"image must be uint8 {wanted}, got {image.dtype} {image.shape}")
+    check_image(image, spec)
     return table.take(image.transpose(2, 0, 1) if channels_first else image)[None]
+
+
+def check_image(image: NDArray[Any], spec: InputSpec) -> None:
+    """Refuse an image that was not fitted to `spec`.
+
+    Raises:
+        BadInput: not a uint8 image of its size.
+    """
+    wanted = (spec.height, spec.width, spec.channels)
+    if image.dtype != np.uint8 or image.shape != wanted:
+        raise BadInput(f"image must be uint8 {wanted}, got {image.dtype} {image.shape}")
 
 
 def require_file(path: Path) -> Path:

@@ -105,6 +105,16 @@ def test_one_that_fails_leaves_the_others_and_the_last_one_ends_the_source(camer
     assert lost == [(0, "no picture")]
 
 
+def test_one_that_failed_beside_one_that_ended_is_told_and_no_fault(cameras, eventually) -> None:
+    fed, several, lost = cameras
+    fed[0].waiting.put(SourceEnded())
+    fed[1].waiting.put(BadInput("no picture"))
+    eventually(lambda: all(waiter.ended for waiter in several._waiters))
+    with pytest.raises(SourceEnded):
+        _next(several)
+    assert lost == [(1, "no picture")]
+
+
 def test_if_all_fail_the_last_fault_is_raised(cameras) -> None:
     fed, several, _ = cameras
     for each in fed:
