@@ -53,14 +53,15 @@ class Trial:
     """One audition of the artifact number `rung`; `result` is None until it is over."""
 
     def __init__(self, rung: int) -> None:
-        self.rung, self.result = rung, None  # type: int, Runtime | Fault | None
+        self.rung = rung
+        self.result: Runtime | Fault | None = None
         self._lock = threading.Lock()
         self._abandoned = False
 
     def run(self, made: Callable[[], Runtime | Fault]) -> None:
         """Make the audition; whatever it raises is a fault."""
         try:
-            result = made()
+            result: Runtime | Fault = made()
         except Exception as error:  # noqa: BLE001 - a bug, and no reason to wait for this artifact for ever
             result = Fault(f"error in this program: {type(error).__name__}: {error}", lasting=True)
         with self._lock:

@@ -111,7 +111,8 @@ def _tell(tells: int, loaded: Loaded) -> None:
 def _words(error: BaseException, order: Order) -> str:
     if order.memory_mib and isinstance(error.__cause__ or error, MemoryError):
         return f"{order.path}: {order.runtime} cannot load it in {order.memory_mib} MiB of memory"
-    return str(error)[:2000]
+    given = f", given {order.memory_mib} MiB of memory" if order.memory_mib and type(error) is LinesideError else ""
+    return f"{str(error)[:2000]}{given}"
 
 
 def _end_with_parent(lifeline: int) -> None:

@@ -180,6 +180,28 @@ def test_a_model_that_needs_more_memory_than_it_is_given_ends_the_child_alone(
         Fenced("tflite-runtime", bomb, SPEC, memory_mib=1024)
 
 
+def test_a_small_file_that_asks_for_12_gb_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    node, numbers = onnx.helper.make_node, onnx.numpy_helper.from_array
+    nodes = [
+        node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0),
+        node("ConstantOfShape", ["many"], ["zeros"]),
+        node("ReduceMax", ["zeros"], ["zero"], keepdims=1),
+        node("Add", ["mean", "zero"], ["logits"]),
+    ]
+    given = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 8, 8, 3])
+    answer = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 3])
+    graph = onnx.helper.make_graph(nodes, "bomb", [given], [answer], [numbers(np.array([3_000_000_000]), "many")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    bomb = tmp_path / "bomb.onnx"
+    bomb.write_bytes(model.SerializeToString())
+    assert bomb.stat().st_size < 1000
+    with pytest.raises(LinesideError, match=r"onnx failed in an inference: .*, given 1024 MiB of memory$"):
+        Fenced("onnx", bomb, SPEC, memory_mib=1024)
+    Fenced("onnx", MODELS / "tiny.onnx", SPEC, memory_mib=1024).close()
+
+
 def test_the_number_of_threads_and_the_cores_reach_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "tflite_runtime"
     package.mkdir()
