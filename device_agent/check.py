@@ -22,6 +22,8 @@ from device_agent.frames.capture import Capture
 from device_agent.identity import expiry, read_certificate
 from device_agent.mqtt import probe
 from device_agent.rungs import artifact_name
+from device_agent.runtimes import RUNTIMES
+from device_agent.runtimes.probe import probe_runtimes
 from device_agent.selftest import SelfTest, self_test
 from device_agent.telemetry import clock_synced
 
@@ -56,6 +58,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def check(settings: Settings) -> Iterator[Finding]:
     """Findings on the parts of a run, in the order in which it needs them."""
     yield _finding("state", "writable; use --state with a folder of this user", lambda: _write(settings.state))
+    for one in probe_runtimes([name for name in RUNTIMES.names() if name != "fake"]):
+        text = f"{one.name} {one.version} works" if one.works else f"not {one.name}: {one.text}"
+        yield Finding(part="runtimes", ok=True, text=text)
     model: list[Model] = []
 
     def bundle() -> str:

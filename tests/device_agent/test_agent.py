@@ -266,7 +266,7 @@ def test_check_names_what_is_wrong(make_bundle: MakeBundle, tmp_path: Path, free
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 5
     findings = {one["part"]: one for one in json.loads(done.stdout)}
-    assert set(findings) == {"state", "bundle", "runtime", "permissions", "source", "broker", "clock"}
+    assert set(findings) == {"state", "runtimes", "bundle", "runtime", "permissions", "source", "broker", "clock"}
     assert [part for part, one in findings.items() if not one["ok"]] == ["broker"]
     assert findings["broker"]["fix"] and not (tmp_path / "state" / "spool.db").exists()
 
