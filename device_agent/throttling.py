@@ -17,8 +17,8 @@ _NOW = 0xF  # under-voltage, capped frequency, throttled, soft temperature limit
 class Throttling:
     """Heat, under-voltage and over-current of one board; `root` is where sys and dev are, `program` is vcgencmd.
 
-    Linux lowers a clock against heat by a cooling device (on Jetson also *-throttle-alert). The driver rpi_volt tells of
-    under-voltage, soctherm-oc of over-current on Jetson. The firmware of a Raspberry Pi knows it all: by a file, else by
+    Linux lowers a clock against heat by a cooling device (on Jetson also *-throttle-alert). The driver rpi_volt tells
+    of under-voltage, soctherm-oc of over-current on Jetson. A Raspberry Pi's firmware knows it all: by a file, else by
     vcgencmd, which may take 0.2 s and is not asked again once it failed.
     """
 

@@ -40,12 +40,18 @@ class Serving(NamedTuple):
     degraded: bool = False
 
 
+class Shot(NamedTuple):
+    """A frame, (h, w, 1 or 3) uint8 and not to be written into, with the answer to it."""
+
+    image: NDArray[np.uint8]
+    answer: Prediction
+    decision: str | None
+
+
 class View(NamedTuple):
-    """One look: everything that page and metrics show. Times are in s, latencies in us; `None` is not known."""
+    """One look: everything that page and metrics show, but for the picture. Times in s, latencies in us."""
 
     serving: Serving
-    answer: Prediction | None
-    decision: str | None
     frames_per_s: float
     recent_us: list[StagesUs]
     buckets: list[list[int]]
@@ -67,9 +73,7 @@ class LiveState:
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._clock, self._wall, self._lock = clock, wall, threading.Lock()
         self._serving = Serving()
-        self._image: NDArray[np.uint8] | None = None
-        self._answer: Prediction | None = None
-        self._decision: str | None = None
+        self._shot: Shot | None = None
         self._recent: deque[StagesUs] = deque(maxlen=RECENT)
         self._buckets = [[0] * BUCKETS for _ in STAGES]
         self._sums_us = [0.0] * len(STAGES)
@@ -86,7 +90,7 @@ class LiveState:
         found = [bucket_of(spent) for spent in stages_us]
         now = self._clock()
         with self._lock:
-            self._image, self._answer, self._decision = image, answer, decision
+            self._shot = Shot(image, answer, decision)
             self._recent.append(stages_us)
             for stage, bucket in enumerate(found):
                 self._buckets[stage][bucket] += 1
@@ -131,9 +135,9 @@ class LiveState:
             name = kind if known else "other"
             self._kinds[name] = self._kinds.get(name, 0) + 1
 
-    def image(self) -> NDArray[np.uint8] | None:
-        """The latest frame that was answered, not to be written into."""
-        return self._image
+    def shot(self) -> Shot | None:
+        """The latest frame that was answered, None before the first."""
+        return self._shot
 
     def view(self) -> View:
         """Everything but the image, as of now."""
@@ -141,8 +145,6 @@ class LiveState:
         with self._lock:
             return View(
                 serving=self._serving,
-                answer=self._answer,
-                decision=self._decision,
                 frames_per_s=self._rate(now),
                 recent_us=list(self._recent),
                 buckets=[list(stage) for stage in self._buckets],

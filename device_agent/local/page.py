@@ -7,13 +7,13 @@ from html import escape
 from statistics import median
 
 from device_agent.contract.report import STAGES
-from device_agent.local.live import Happened, View
+from device_agent.local.live import Happened, Shot, View
 from device_agent.local.style import CSS, SCRIPT
 
 _TONES = {"pass": "good", "review": "warn", "reject": "bad"}
 
 
-def page(view: View, device: str, nonce: str) -> bytes:
+def page(view: View, shot: Shot | None, device: str, nonce: str) -> bytes:
     """The whole page; `nonce` is the one of its Content-Security-Policy."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -21,7 +21,7 @@ def page(view: View, device: str, nonce: str) -> bytes:
 <style nonce="{nonce}">{CSS}</style><noscript><meta http-equiv="refresh" content="2"></noscript></head>
 <body><header><b>lineside</b><span>{escape(device)}</span><i id="fresh">live</i></header>
 <main><figure><img id="frame" src="/frame.png" alt="the latest frame"></figure>
-<div id="parts">{parts(view)}</div></main>
+<div id="parts">{parts(view, shot)}</div></main>
 <script nonce="{nonce}">{SCRIPT}</script></body></html>
 """.encode()
 
@@ -34,17 +34,16 @@ def policy(nonce: str) -> str:
     )
 
 
-def parts(view: View) -> str:
+def parts(view: View, shot: Shot | None) -> str:
     """What changes, as HTML: answer, state, latency, events."""
-    return f"{_answer(view)}<section>{_tiles(view)}</section>{_latency(view)}{_events(view.events)}"
+    return f"{_answer(view, shot)}<section class='tiles'>{_tiles(view)}</section>{_latency(view)}{_events(view.events)}"
 
 
-def _answer(view: View) -> str:
-    answer, labels = view.answer, view.serving.labels
-    if answer is None:
+def _answer(view: View, shot: Shot | None) -> str:
+    if shot is None:
         return '<section class="answer"><h1>no frame was answered yet</h1></section>'
+    (_image, answer, fate), labels = shot, view.serving.labels
     name = labels[answer.label] if answer.label < len(labels) else f"class {answer.label}"
-    fate = view.decision
     badge = f'<em class="{_TONES.get(fate, "")}">{escape(fate)}</em>' if fate else ""
     return (
         f'<section class="answer"><h1>{escape(name)}{badge}</h1>'
@@ -64,7 +63,8 @@ def _tiles(view: View) -> str:
         _tile("spool", "-" if waiting is None else f"{waiting:.0f} waiting", "warn" if (waiting or 0) > 60 else ""),
         _tile("artifact", *_rung(view)),
         _tile("dropped", f"{view.counters['dropped']}"),
-        _tile("board", *_board(gauges)),
+        _tile("temperature", *_heat(gauges)),
+        _tile("CPU", "-" if (cpu := gauges.get("cpu_ratio")) is None else f"{100 * cpu:.0f} %"),
     ]
     return "".join(tiles)
 
@@ -84,13 +84,10 @@ def _rung(view: View) -> tuple[str, str]:
     return ("first choice", "good") if not rung else (f"fallback {rung:.0f}", "warn")
 
 
-def _board(gauges: dict[str, float]) -> tuple[str, str]:
-    heat, cpu = gauges.get("temperature_celsius"), gauges.get("cpu_ratio")
-    words = [f"{heat:.0f} °C"] if heat is not None else []
-    words += [f"{100 * cpu:.0f} % CPU"] if cpu is not None else []
-    if gauges.get("throttled"):
-        return ", ".join([*words, "throttled"]), "warn"
-    return ", ".join(words) or "-", ""
+def _heat(gauges: dict[str, float]) -> tuple[str, str]:
+    heat = gauges.get("temperature_celsius")
+    text = "-" if heat is None else f"{heat:.0f} °C"
+    return (f"{text}, throttled", "warn") if gauges.get("throttled") else (text, "")
 
 
 def _latency(view: View) -> str:
@@ -104,7 +101,7 @@ def _latency(view: View) -> str:
         f"<td>{median(stage) / 1e3:.2f} ms</td><td>{max(stage) / 1e3:.2f} ms</td></tr>"
         for name, stage in zip(STAGES, stages, strict=True)
     ]
-    head = f"<tr><th>last {len(view.recent_us)} frames</th><td></td><td>median</td><td>slowest</td></tr>"
+    head = f"<tr class='head'><th>last {len(view.recent_us)} frames</th><td></td><td>median</td><td>slowest</td></tr>"
     return f"<section><table>{head}{''.join(rows)}</table></section>"
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.local.live import Shot
+
 MOST_PX = 640
 HOLD_S = 0.4
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -42,21 +44,27 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 class Pictures:
-    """The latest frame as PNG, encoded at most every 0.4 s however many look; the CPU is the line's."""
+    """The shot that is shown, another one at most every 0.4 s, encoded once for all who look: the CPU is the line's."""
 
-    def __init__(
-        self, latest: Callable[[], NDArray[np.uint8] | None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, latest: Callable[[], Shot | None], clock: Callable[[], float] = time.monotonic) -> None:
         self._latest, self._clock, self._lock = latest, clock, threading.Lock()
-        self._image: NDArray[np.uint8] | None = None
+        self._shown: Shot | None = None
         self._content: bytes | None = None
-        self._made_at = 0.0
+        self._shown_at = 0.0
 
-    def get(self) -> bytes | None:
-        """The picture, None before the first frame."""
+    def take(self) -> Shot | None:
+        """What is shown from now on, None before the first frame: picture and answer belong together."""
         with self._lock:
-            now, image = self._clock(), self._latest()
-            fresh = self._content is not None and now - self._made_at < HOLD_S
-            if image is not None and image is not self._image and not fresh:
-                self._content, self._image, self._made_at = encode_png(image), image, now
+            now, latest = self._clock(), self._latest()
+            if latest is not self._shown and (self._shown is None or now - self._shown_at >= HOLD_S):
+                self._shown, self._content, self._shown_at = latest, None, now
+            return self._shown
+
+    def png(self) -> bytes | None:
+        """The picture that is shown."""
+        if self._shown is None:
+            self.take()
+        with self._lock:
+            if self._content is None and self._shown is not None:
+                self._content = encode_png(self._shown.image)
             return self._content

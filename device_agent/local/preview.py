@@ -31,18 +31,18 @@ def serve_preview(settings: PreviewSettings, live: LiveState, *, device: str, st
     """
     token, path = open_token(state)
     door = _Door(token, live, event)
-    pictures = Pictures(live.image)
+    pictures = Pictures(live.shot)
 
     def show_page(_request: Request) -> Answer:
         nonce = secrets.token_urlsafe(16)
-        content = page(live.view(), device, nonce)
+        content = page(live.view(), pictures.take(), device, nonce)
         return Answer(content, _HTML, headers={"Content-Security-Policy": policy(nonce)})
 
     def show_parts(_request: Request) -> Answer:
-        return Answer(parts(live.view()).encode(), _HTML)
+        return Answer(parts(live.view(), pictures.take()).encode(), _HTML)
 
     def show_frame(_request: Request) -> Answer:
-        content = pictures.get()
+        content = pictures.png()
         return Answer(content, "image/png") if content else Answer(b"no frame yet\n", status=HTTPStatus.NOT_FOUND)
 
     routes = {"/": show_page, "/parts": show_parts, "/frame.png": show_frame}

@@ -14,7 +14,7 @@ header b { color: var(--brand); } header span { font-weight: 600; } header i { m
 main { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); gap: 16px; padding: 16px 20px;
   max-width: 1400px; margin: 0 auto; align-items: start; }
 #parts { display: grid; gap: 16px; min-width: 0; }
-figure, .answer, .events, #parts > section:has(table) { background: var(--card); border: 1px solid var(--line);
+figure, section:not(.tiles) { background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; padding: 14px 16px; }
 figure { padding: 8px; position: sticky; top: 16px; }
 img { display: block; width: 100%; border-radius: 6px; image-rendering: pixelated; background: var(--line);
@@ -25,16 +25,16 @@ h2 { font-size: 14px; font-weight: 600; margin-bottom: 6px; }
 em { font-style: normal; font-size: 15px; padding: 2px 12px; border-radius: 99px; border: 1px solid currentColor; }
 p { color: var(--soft); }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
-#parts > section:not(:has(table)):not(.answer) { display: grid; gap: 12px;
+.tiles { display: grid; gap: 12px;
   grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); }
 dl { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 14px; min-width: 0; }
 dt { color: var(--soft); font-size: 12px; } dd { font-size: 17px; font-weight: 600; overflow-wrap: anywhere; }
 table { width: 100%; border-collapse: collapse; font-size: 13.5px; }
 td, th { padding: 4px 8px 4px 0; text-align: left; vertical-align: top; }
 th { font-weight: 600; white-space: nowrap; }
-tr > td:first-child, tr:first-child > th, tr:first-child > td { color: var(--soft); font-weight: 400; }
+.events td:first-child, .head > * { color: var(--soft); font-weight: 400; }
 .events td:last-child { overflow-wrap: anywhere; width: 100%; }
-meter { width: 100%; height: 12px; margin: 8px 0 4px; } td meter { margin: 2px 0; min-width: 60px; }
+meter { width: 100%; height: 16px; margin: 8px 0 4px; } td meter { margin: 2px 0; min-width: 60px; }
 @media (max-width: 760px) { main { grid-template-columns: minmax(0, 1fr); padding: 12px; } figure { position: static; }
   .events th { white-space: normal; } }
 """

@@ -147,8 +147,8 @@ _WORDS = {"loop": "turn of the loop", "courier": "turn of the courier", "frame":
 
 
 class Watchdog:
-    """Feeds systemd from a thread of its own while `progress` is sound; without a watchdog it only says what stands still.
-    Each fault is said once, as an event and as the unit's status."""
+    """Feeds systemd from its own thread while `progress` is sound; without systemd it only says what stands still. Each
+    fault is said once, as an event and as the unit's status."""
 
     def __init__(
         self,
