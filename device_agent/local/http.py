@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import ipaddress
 import socket
@@ -157,13 +158,15 @@ class _Bounded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """As RawIOBase; raises TimeoutError when the time is over."""
+        """As RawIOBase; raises TimeoutError when the time is over, and OSError after too many bytes."""
+        if not self._left:
+            raise OSError(errno.EMSGSIZE, "the request is too long")
         view = memoryview(buffer)[: self._left]
         time_left = self._end - time.monotonic()
         if time_left <= 0:
             raise TimeoutError("the request took too long")
         self._connection.settimeout(time_left)
-        received = self._connection.recv_into(view) if self._left else 0
+        received = self._connection.recv_into(view)
         self._left -= received
         return received
 
@@ -211,6 +214,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.content)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base refuses, in our own words: nothing of the request is repeated."""
+        self._send(Answer(b"not a request that is taken\n", status=code))
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests are not logged: an address may carry a token."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from device_agent.classify import Prediction
 from device_agent.contract.latency import BUCKETS, bucket_of
-from device_agent.contract.report import STAGES
-from device_agent.local.metrics import COUNTERS, GAUGES
+from device_agent.contract.report import CLOCK_SYNCED, DEGRADED, STAGES, DeviceReport
+from device_agent.local.metrics import COUNTERS, GAUGES, SAYS
 
 EVENTS_KEPT, EVENTS_S = 200, 3600.0
 RATE_S, MARK_S = 10.0, 0.5
@@ -99,6 +99,7 @@ class LiveState:
             if decision is not None:
                 self._decisions[decision] = self._decisions.get(decision, 0) + 1
             self._moments["frame"] = now
+            self._gauges["camera_up"] = 1.0
             if now - self._marks[-1][0] >= MARK_S:
                 self._marks.append((now, self._counters["frames"]))
 
@@ -127,13 +128,29 @@ class LiveState:
             self._moments[name] = self._clock()
 
     def event(self, kind: str, text: str) -> None:
-        """Something that was logged; the last hour of it is shown."""
+        """Something that was logged; the last hour of it is shown. Some kinds set a gauge, see `metrics.SAYS`."""
         with self._lock:
             kind = kind[:32]
+            if kind in SAYS:
+                name, value = SAYS[kind]
+                self._gauges[name] = value
             self._events.append(Happened(self._wall(), kind, text[:300]))
             known = kind in self._kinds or len(self._kinds) < KINDS_KEPT
             name = kind if known else "other"
             self._kinds[name] = self._kinds.get(name, 0) + 1
+
+    def report(self, report: DeviceReport) -> None:
+        """Take over from a report what it alone knows: dropped frames, the board, the last self-test."""
+        self.count("dropped", report.dropped)
+        self.gauge("self_test_ok", report.self_test_ok)
+        self.gauge("clock_synced", bool(report.flags & CLOCK_SYNCED))
+        self.gauge("degraded", bool(report.flags & DEGRADED))
+        if (board := report.system) is not None:
+            self.gauge("temperature_celsius", board.temperature_c)
+            self.gauge("cpu_ratio", None if board.cpu_percent is None else board.cpu_percent / 100)
+            self.gauge("throttled", board.throttled)
+            self.gauge("resident_memory_bytes", None if board.rss_mib is None else board.rss_mib << 20)
+            self.gauge("disk_free_bytes", None if board.disk_free_mib is None else board.disk_free_mib << 20)
 
     def shot(self) -> Shot | None:
         """The latest frame that was answered, None before the first."""

@@ -39,6 +39,15 @@ GAUGES = {
     "disk_free_bytes": "Free space on the disk of the state folder.",
     "clock_synced": "1 while the wall clock is synchronised.",
 }
+SAYS = {
+    "camera_lost": ("camera_up", 0.0),
+    "camera_found": ("camera_up", 1.0),
+    "broker_connected": ("online", 1.0),
+    "broker_unreachable": ("online", 0.0),
+    "breaker_open": ("breaker_open", 1.0),
+    "breaker_closed": ("breaker_open", 0.0),
+}
+"""Gauges that an event of a kind sets."""
 AGES = {
     "frame": "Seconds since a frame was answered.",
     "report": "Seconds since a report was stored.",

@@ -51,9 +51,11 @@ def _read(path: Path) -> str:
         raise
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
-        content = file.read(64) if stat.S_ISREG(found.st_mode) else b""
+        content = os.read(descriptor, 64) if stat.S_ISREG(found.st_mode) else b""
+    finally:
+        os.close(descriptor)
     if found.st_mode & 0o077:
         raise BadInput(f"{path}: others may read it; delete it, and the next start makes another one")
     token = _FORM.fullmatch(content)
