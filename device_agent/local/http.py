@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import ipaddress
 import socket
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from device_agent.contract.errors import NotWritable
+from device_agent.local.hosts import host_of, is_address, own_names
 from device_agent.local.settings import Listen
 
 if TYPE_CHECKING:
@@ -221,33 +221,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests are not logged: an address may carry a token."""
-
-
-def own_names(more: Collection[str] = ()) -> frozenset[str]:
-    """The names of this host, with `more`."""
-    machine = socket.gethostname()
-    short = machine.partition(".")[0]
-    return frozenset(host_of(name) for name in ("localhost", machine, short, f"{short}.local", *more))
-
-
-def host_of(header: str) -> str:
-    """The host of a Host header, without its port.
-
-    >>> host_of("Press-1.plant:8080"), host_of("[::1]:8080"), host_of("10.0.0.7")
-    ('press-1.plant', '::1', '10.0.0.7')
-    """
-    host = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
-    return host.lower().rstrip(".")
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an IP address.
-
-    >>> is_address("::1"), is_address("10.0.0.7"), is_address("10.0.0.7.example.org")
-    (True, True, False)
-    """
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

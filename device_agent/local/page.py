@@ -91,11 +91,11 @@ def _heat(gauges: dict[str, float]) -> tuple[str, str]:
 
 
 def _latency(view: View) -> str:
-    """Median and slowest of the last frames, by stage, on one scale."""
+    """Median and slowest of the last frames, by stage, on the scale of the largest median."""
     if not view.recent_us:
         return ""
     stages = list(zip(*view.recent_us, strict=True))
-    top = max(max(max(stage) for stage in stages) / 1e3, 0.001)
+    top = max(0.001, *(median(stage) / 1e3 for stage in stages))
     rows = [
         f'<tr><th>{name}</th><td><meter min="0" max="{top:.3f}" value="{median(stage) / 1e3:.3f}"></meter></td>'
         f"<td>{median(stage) / 1e3:.2f} ms</td><td>{max(stage) / 1e3:.2f} ms</td></tr>"

@@ -49,7 +49,7 @@ def serve_preview(settings: PreviewSettings, live: LiveState, *, device: str, st
     listen = parse_listen(settings.listen)
     server = LocalServer(listen, {path: door.guard(route) for path, route in routes.items()}, settings.allow_host)
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    event("preview", f"http://{host}:{server.port}/?token=, followed by what is in {path}")
+    event("preview", f"http://{host}:{server.port}/?token=, followed by what is in {path.absolute()}")
     if not listen.loopback:
         event("preview_exposed", f"the preview listens on {host}:{server.port} without TLS, for the whole network")
     return server

@@ -82,7 +82,8 @@ def test_frames_are_answered_and_only_the_state_folder_is_written(sealed, folder
         os.chown(state, NOBODY, NOBODY)
     done = sealed(
         [sys.executable, "-m", "device_agent", "run", "--bundle", str(bundle), "--device", "press-1",
-         "--state", str(state), "--source", "synthetic:size=64,fps=100", "--frames", "40", "--interval", "0.2", "--verdicts", "-"],
+         "--state", str(state), "--source", "synthetic:size=64,fps=100", "--frames", "40", "--interval", "0.2",
+         "--verdicts", "-"],
         state,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
