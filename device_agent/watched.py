@@ -50,7 +50,7 @@ class Watched:
         self._preview, self._metrics = preview, metrics
         self.live, self.notifier = LiveState(), Notifier()
         self.progress = Progress(Bounds.of(interval_s, fps))
-        self.progress.busy(LOAD_S)
+        self.busy()
         self._looked_at = 0.0
 
     def log(self, kind: str, text: str) -> None:
@@ -58,6 +58,10 @@ class Watched:
         self._log(kind, text)
         self.live.event(kind, text)
         self.progress.excuse(kind)
+
+    def busy(self) -> None:
+        """The loop loads or tests a model, which may take up to 120 s."""
+        self.progress.busy(LOAD_S)
 
     def answered(self, frame: Frame, answer: Prediction, decision: str | None, stages_us: StagesUs) -> None:
         """The loop answered a frame."""
