@@ -1,7 +1,8 @@
-"""What the agent tells a person: one line on stderr for each event, plain or JSON."""
+"""What the agent tells a person: one line on stderr for each event, plain or JSON, with a priority for journald."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -9,6 +10,15 @@ from collections.abc import Callable
 from typing import TextIO
 
 import msgspec
+
+WARNING, INFO = "<4>", "<6>"
+_CALM = frozenset(
+    {
+        "serving", "no_broker", "broker_connected", "camera_found", "spool_writable", "spool_merged", "preview",
+        "config_applied", "ready",
+    }
+)  # fmt: skip
+"""Events that ask nothing of anybody; every other one is a warning."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -28,13 +38,26 @@ def open_journal(
     1970-01-01T00:00:00Z camera_lost: camera: silent for 5 s
     """
     out, lock = stream or sys.stderr, threading.Lock()
+    journald = _is_journal(out)
 
     def log(kind: str, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall()))
         line = " ".join(text.split())
         line = msgspec.json.encode(Line(stamp, kind, line)).decode() if as_json else f"{stamp} {kind}: {line}"
+        if journald:
+            line = f"{INFO if kind in _CALM else WARNING}{line}"
         with lock:
             out.write(line + "\n")
             out.flush()
 
     return log
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Does the stream end in systemd's journal? It says so by device and inode in JOURNAL_STREAM."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(found.st_dev), str(found.st_ino))

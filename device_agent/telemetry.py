@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from device_agent.contract.report import System
+from device_agent.throttling import Throttling
 
-_THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
+_SENSORS = {"sys/class/thermal": "thermal_zone*/temp", "sys/class/apex": "apex_*/temp"}
 _TIME_ERROR = 5
 
 
@@ -19,13 +20,14 @@ class Telemetry:
     def __init__(self, state: Path, root: Path = Path("/")) -> None:
         self._state, self._root = state, root
         self._ticks = self._cpu_ticks()
+        self._throttling = Throttling(root)
 
     def read(self) -> System:
         """Figures now; CPU since the last call."""
         return System(
             cpu_percent=self._cpu_percent(),
             temperature_c=self._temperature_c(),
-            throttled=self._throttled(),
+            throttled=self._throttling.now(),
             rss_mib=self._rss_mib(),
             disk_free_mib=self._disk_free_mib(),
         )
@@ -51,19 +53,11 @@ class Telemetry:
         return min(100, max(0, round(100 * (self._ticks[0] - before[0]) / (self._ticks[1] - before[1]))))
 
     def _temperature_c(self) -> int | None:
-        """The hottest zone."""
-        zones = (self._root / "sys/class/thermal").glob("thermal_zone*/temp")
-        found = [self._text(str(zone.relative_to(self._root))) for zone in zones]
+        """The hottest zone, or the Coral accelerator if that is hotter."""
+        files = [file for folder, names in _SENSORS.items() for file in (self._root / folder).glob(names)]
+        found = [self._text(str(file.relative_to(self._root))) for file in files]
         millis = [int(text) for text in found if text and text.strip().lstrip("-").isdecimal()]
         return round(max(millis) / 1000) if millis else None
-
-    def _throttled(self) -> bool | None:
-        """Under-voltage, a capped frequency or a temperature limit, now, on a Raspberry Pi."""
-        text = (self._text(_THROTTLED) or "").strip()
-        try:
-            return bool(int(text, 16) & 0xF)
-        except ValueError:
-            return None
 
     def _rss_mib(self) -> int | None:
         fields = (self._text("proc/self/statm") or "").split()

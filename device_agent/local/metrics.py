@@ -1,0 +1,130 @@
+"""The metrics by name, and the text that Prometheus reads: exposition format 0.0.4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from device_agent.contract.latency import BUCKETS, upper_ms
+from device_agent.contract.report import STAGES
+
+if TYPE_CHECKING:
+    from device_agent.local.live import View
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "lineside_"
+COUNTERS = {
+    "frames": "Frames that were answered.",
+    "dropped": "Frames that were captured and not answered.",
+    "infer_failures": "Frames whose inference failed.",
+    "reports": "Reports that were stored in the spool.",
+    "acknowledged": "Reports that the monitor acknowledged.",
+    "verdicts_dropped": "Verdicts that their reader did not take in time.",
+    "samples": "Frames that were kept for review.",
+    "preview_refused": "Requests to the preview without a right token.",
+}
+GAUGES = {
+    "spool_rows": "Reports that wait in the spool.",
+    "spool_bytes": "Bytes of the reports that wait in the spool.",
+    "online": "1 while the broker is connected.",
+    "camera_up": "1 while the camera delivers.",
+    "rung": "Which artifact of the bundle answers, from 0, the first choice.",
+    "degraded": "1 while another artifact than the first choice answers, or none.",
+    "breaker_open": "1 while the breaker keeps the accelerator out.",
+    "self_test_ok": "1 if the last self-test gave the golden answers.",
+    "temperature_celsius": "The hottest sensor of the board.",
+    "cpu_ratio": "CPU time of all cores in use, 0 to 1.",
+    "throttled": "1 while the board is slowed down by heat or by its power supply.",
+    "resident_memory_bytes": "Resident memory of the agent.",
+    "disk_free_bytes": "Free space on the disk of the state folder.",
+    "clock_synced": "1 while the wall clock is synchronised.",
+}
+SAYS = {
+    "camera_lost": ("camera_up", 0.0),
+    "camera_found": ("camera_up", 1.0),
+    "broker_connected": ("online", 1.0),
+    "broker_unreachable": ("online", 0.0),
+    "breaker_open": ("breaker_open", 1.0),
+    "breaker_closed": ("breaker_open", 0.0),
+}
+"""Gauges that an event of a kind sets."""
+AGES = {
+    "frame": "Seconds since a frame was answered.",
+    "report": "Seconds since a report was stored.",
+    "ack": "Seconds since the monitor acknowledged a report.",
+}
+EDGES_S = [f"{upper_ms(bucket) / 1000:.6g}" for bucket in range(BUCKETS - 1)]
+Sample = tuple[str, Mapping[str, str], float]
+
+
+def exposition(view: View, *, version: str = "") -> str:
+    """The text of /metrics: counters, gauges, ages, and a histogram of each stage's latency with the agent's own
+    buckets. What is not known is left out."""
+    text = [
+        *_family("build_info", "gauge", "1, with the version.", [("", {"version": version}, 1)]),
+        *_family("frames_per_second", "gauge", "Frames answered a second, of late.", [("", {}, view.frames_per_s)]),
+    ]
+    for name, help_ in COUNTERS.items():
+        text += _family(f"{name}_total", "counter", help_, [("", {}, view.counters[name])])
+    text += _family("decisions_total", "counter", "Frames by decision.", _labelled("decision", view.decisions))
+    text += _family("events_total", "counter", "Events by kind.", _labelled("kind", view.kinds))
+    for name, help_ in GAUGES.items():
+        text += _family(name, "gauge", help_, [("", {}, view.gauges[name])] if name in view.gauges else [])
+    for name, help_ in AGES.items():
+        text += _family(
+            f"{name}_age_seconds", "gauge", help_, [("", {}, view.ages_s[name])] if name in view.ages_s else []
+        )
+    samples = [one for k, stage in enumerate(STAGES) for one in _histogram(stage, view.buckets[k], view.sums_us[k])]
+    text += _family("stage_seconds", "histogram", "What a frame took, by stage.", samples)
+    return "\n".join(text) + "\n"
+
+
+def _labelled(label: str, counts: Mapping[str, int]) -> list[Sample]:
+    return [("", {label: value}, count) for value, count in sorted(counts.items())]
+
+
+def _histogram(stage: str, buckets: list[int], sum_us: float) -> Iterable[Sample]:
+    seen = 0
+    for edge, count in zip([*EDGES_S, "+Inf"], buckets, strict=True):
+        seen += count
+        yield "_bucket", {"stage": stage, "le": edge}, seen
+    yield "_sum", {"stage": stage}, sum_us / 1e6
+    yield "_count", {"stage": stage}, seen
+
+
+def _family(name: str, kind: str, help_: str, samples: Iterable[Sample]) -> list[str]:
+    """One metric with its HELP and TYPE; nothing if it has no sample.
+
+    >>> _family("x", "gauge", "Back\\\\slash.", [("", {"a": 'quo"te'}, 1.5)])
+    ['# HELP lineside_x Back\\\\\\\\slash.', '# TYPE lineside_x gauge', 'lineside_x{a="quo\\\\"te"} 1.5']
+    """
+    full = PREFIX + name
+    lines = [f"{full}{suffix}{_labels(labels)} {_number(value)}" for suffix, labels, value in samples]
+    if not lines:
+        return []
+    return [f"# HELP {full} {_escape(help_)}", f"# TYPE {full} {kind}", *lines]
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    pairs = [f'{name}="{_quoted(value)}"' for name, value in labels.items()]
+    return "{" + ",".join(pairs) + "}" if pairs else ""
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _quoted(text: str) -> str:
+    return _escape(text).replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    """
+    >>> _number(3), _number(0.25), _number(float("inf")), _number(float("nan"))
+    ('3', '0.25', '+Inf', 'NaN')
+    """
+    if value != value:
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "+Inf" if value > 0 else "-Inf"
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(float(value))

@@ -1,0 +1,1 @@
+"""The agent as a service of systemd: readiness, watchdog, unit, and why the run before this one ended."""
