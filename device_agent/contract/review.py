@@ -12,7 +12,12 @@ from device_agent.contract.report import U63, ModelId
 
 class Verdict(msgspec.Struct, frozen=True):
     """One frame's answer, a JSON document; `probability` is the calibrated top-1 probability 0 to 1. Where the bundle
-    has an operating point, `decision` is "pass", "review" or "reject"."""
+    has an operating point, `decision` is "pass", "review" or "reject".
+
+    Where the model did not answer, `label` and `role` are empty, `probability` and `log_odds` 0, `reason` says why, and
+    `decision` is what the line was promised for that case; `late` says that the time for an answer had passed. `part`
+    counts what a trigger announced.
+    """
 
     frame: int
     label: str
@@ -23,6 +28,8 @@ class Verdict(msgspec.Struct, frozen=True):
     late: bool = False
     schema: str = "1.0"
     decision: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    part: int | UnsetType = UNSET
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
