@@ -35,8 +35,7 @@ class MqttTransport:
         start(self._client, topic.broker)
 
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if reason.is_failure:
-            self._why = f"the broker refuses: {str(reason).lower()}"
+        self._why = f"the broker refuses: {str(reason).lower()}" if reason.is_failure else "the broker does not read"
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if not self._why.startswith("the broker refuses"):

@@ -25,7 +25,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go, in the safe state."""
+        """Let go, in the safe state; called again, and while `send` hangs, where that does not return in time."""
         ...
 
 
@@ -92,3 +92,5 @@ class Sender:
             self._closed, self._end_s = True, time.monotonic() + timeout_s
             self._waiting.put(None)
         self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._transport.close()
