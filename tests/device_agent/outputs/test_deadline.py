@@ -226,5 +226,3 @@ def test_under_threads_that_race_each_frame_has_one_answer_in_order() -> None:
 
 def test_an_answer_that_nobody_has_can_be_no_decision() -> None:
     assert no_answer(0, 0, None, "no artifact serves", "none", late=False).decision is UNSET
-
-

@@ -101,9 +101,7 @@ def test_the_end_leaves_every_line_at_its_safe_level_even_within_a_pulse(board: 
     assert [bool(pin.state) for pin in pins] == [False, False, False, True]
 
 
-def test_decisions_that_come_faster_than_pulses_are_lost_and_said(
-    board: Any, verdict: Any, events: Any
-) -> None:
+def test_decisions_that_come_faster_than_pulses_are_lost_and_said(board: Any, verdict: Any, events: Any) -> None:
     pin = board.pin(PASS)
     line = open_line(LineSettings(gpio_pass=PASS, gpio_fault=FAULT, pulse_ms=20), events)
     for frame in range(50):
@@ -127,7 +125,7 @@ def test_pins_that_were_opened_are_let_go_when_another_cannot_be(board: Any) -> 
     with pytest.raises(Unreachable, match="gpio pin 99: "):
         GpioTransport({"pass": PASS, "reject": 99}, None, 0)
     GpioTransport({"pass": PASS}, None, 0).close()
-    with pytest.raises(Unreachable, match="gpio pin 5: .*in use"):
+    with pytest.raises(Unreachable, match=r"gpio pin 5: .*in use"):
         GpioTransport({"pass": PASS, "reject": PASS}, None, 0)
 
 

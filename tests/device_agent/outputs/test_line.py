@@ -195,7 +195,7 @@ def test_what_was_opened_is_closed_when_something_else_cannot_be(
     monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "none")
     before = threading.active_count()
     settings = LineSettings(webhook="http://localhost:1/", webhook_secret=str(tmp_path / "none"), stdout=False)
-    with pytest.raises(LinesideError, match="webhook_secret .*none: no such file"):
+    with pytest.raises(LinesideError, match=r"webhook_secret .*none: no such file"):
         open_line(settings, events)
     with pytest.raises(Unreachable, match="gpio pin 17: no driver for the pins of this machine"):
         open_line(LineSettings(webhook="http://localhost:1/", gpio_pass=17), events)

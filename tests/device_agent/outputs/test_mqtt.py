@@ -118,7 +118,12 @@ def test_a_broker_that_does_not_read_costs_verdicts_and_no_memory(
 def test_a_user_and_a_password_are_not_shown() -> None:
     topic = parse_topic("mqtt://plc:geheim@localhost/a/b c")
     assert str(topic) == "mqtt://localhost:1883/a/b c" and topic.broker.password == "geheim"
-    for url in ("mqtt://plc:geheim@localhost/", "mqtt://plc:geheim@localhost/+/x", "mqtt://plc:geheim@/x", "plc:geheim@"):
+    for url in (
+        "mqtt://plc:geheim@localhost/",
+        "mqtt://plc:geheim@localhost/+/x",
+        "mqtt://plc:geheim@/x",
+        "plc:geheim@",
+    ):
         with pytest.raises(BadInput) as caught:
             parse_topic(url)
         assert "geheim" not in str(caught.value)
