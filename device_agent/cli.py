@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from device_agent.contract.broker import Broker
     from device_agent.contract.credentials import Credentials
     from device_agent.document import Document
+    from device_agent.outputs.settings import LineSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SOURCE = (
@@ -95,6 +96,8 @@ def _line(command: Command) -> Command:
     command = click.option("--fps", type=_Number(0.01, 1000), help="Frames per second.")(command)
     roi = "Part of the frame that is looked at: LEFT,TOP,WIDTH,HEIGHT in shares of it, 0 to 1."
     command = click.option("--roi", help=roi)(command)
+    trigger = "One frame a part: gpio:PIN, mqtt://HOST/TOPIC, every:SECONDS or sensor; without, every frame."
+    command = click.option("--trigger", help=trigger)(command)
     return click.option("--device", required=True, help="Name of this device: 3 to 32 of a-z, 0-9 and '-'.")(command)
 
 
@@ -242,18 +245,54 @@ def bench(quick: bool, as_json: bool, **options: Any) -> None:
         click.echo(f"{one.runtime}-{one.precision}: p50 {one.p50_ms:.3f} ms, p99 {one.p99_ms:.3f} ms, {memory}{note}")
 
 
+@cli.command()
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="TOML of the agent.")
+@click.option("--user", help="Who runs it; without, systemd makes a user for it.")
+@click.option("--program", type=click.Path(path_type=Path), help="lineside-agent; default: this one.")
+@click.option(
+    "--device", "devices", multiple=True, default=("camera",), show_default=True,
+    help="camera, gpio, apex, usb or vcio; again for more.",
+)  # fmt: skip
+@click.option("--memory", default="1G", show_default=True, help="Most memory, such as 512M.")
+@click.option("--no-jit", is_flag=True, help="Forbid memory that is written and run; LiteRT alone can do without.")
+def unit(
+    config: Path, user: str | None, program: Path | None, devices: tuple[str, ...], memory: str, no_jit: bool
+) -> None:
+    """Print a unit for systemd that runs the agent in a sandbox.
+
+    \b
+    Example: lineside-agent unit --config /etc/lineside/agent.toml > /etc/systemd/system/lineside-agent.service
+    """
+    from device_agent.document import read_config
+    from device_agent.service.unit import Hardening, find_program, systemd_version, unit_text
+
+    document = read_config(config)
+    text = unit_text(
+        config,
+        document.bundle,
+        document.secrets(),
+        program=program or find_program(),
+        user=user,
+        hardening=Hardening(devices, memory, not no_jit),
+        systemd=systemd_version(),
+    )
+    click.echo(text, nl=False)
+
+
 def _settings(options: dict[str, Any]) -> Settings:
     from device_agent.config import Settings
-    from device_agent.drift import BreakerSettings
+    from device_agent.document import Document
 
-    document: Document | None = options.get("config")
-    uploads = document is not None and document.samples is not None and document.samples.url is not None
-    cameras = [_camera(options, options["state"], uploads=uploads)]
-    for table in document.camera if document else ():
+    document = options.get("config") or Document()
+    uploads = document.samples is not None and document.samples.url is not None
+    stdout = options.get("verdicts") == "-"
+    cameras = [_camera(options, options["state"], _outputs(document.line, stdout), uploads=uploads)]
+    for table in document.camera:
         own = {name: getattr(table, name) for name in table.__struct_fields__}
         roi = None if table.roi is None else ",".join(map(str, table.roi))
         shared = {name: options.get(name) for name in ("broker", "ca")}
-        cameras.append(_camera({**shared, **own, "roi": roi}, options["state"] / table.device, uploads=uploads))
+        line = _outputs(table.line, stdout)
+        cameras.append(_camera({**shared, **own, "roi": roi}, options["state"] / table.device, line, uploads=uploads))
     names = [camera.device for camera in cameras]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -265,15 +304,27 @@ def _settings(options: dict[str, Any]) -> Settings:
         interval_s=options.get("interval", 60.0),
         frames=options.get("frames"),
         artifact=options.get("artifact"),
-        verdicts=options.get("verdicts") == "-",
         encoding=options.get("encoding", "msgpack"),
         log=options.get("log", "plain"),
-        breaker=document.breaker if document else BreakerSettings(),
-        samples=document.samples if document else None,
+        breaker=document.breaker,
+        samples=document.samples,
+        preview=document.preview,
+        metrics=document.metrics,
     )
 
 
-def _camera(options: dict[str, Any], state: Path, *, uploads: bool) -> Camera:
+def _outputs(table: LineSettings | None, stdout: bool) -> LineSettings | None:
+    """A camera's outputs, with those of the command line."""
+    if not stdout:
+        return table
+    from msgspec.structs import replace
+
+    from device_agent.outputs.settings import LineSettings
+
+    return LineSettings(stdout=True) if table is None else replace(table, stdout=True)
+
+
+def _camera(options: dict[str, Any], state: Path, line: LineSettings | None, *, uploads: bool) -> Camera:
     from device_agent.config import Camera
     from device_agent.contract.topics import check_device
     from device_agent.frames import parse_source
@@ -287,8 +338,19 @@ def _camera(options: dict[str, Any], state: Path, *, uploads: bool) -> Camera:
     if options.get("roi"):
         source = source._replace(region=parse_region(options["roi"]))
     credentials = _credentials(options)
+    trigger = None
+    if options.get("trigger"):
+        from device_agent.triggers import parse_trigger
+
+        trigger = parse_trigger(options["trigger"])
     return Camera(
-        check_device(options["device"]), source, _broker_of(options, credentials, uploads=uploads), state, credentials
+        device=check_device(options["device"]),
+        source=source,
+        broker=_broker_of(options, credentials, uploads=uploads),
+        state=state,
+        credentials=credentials,
+        trigger=trigger,
+        line=line,
     )
 
 

@@ -10,7 +10,10 @@ from device_agent.contract.broker import Broker
 from device_agent.contract.credentials import Credentials
 from device_agent.drift import BreakerSettings
 from device_agent.frames import Address
+from device_agent.local.settings import MetricsSettings, PreviewSettings
+from device_agent.outputs.settings import LineSettings
 from device_agent.samples.settings import SampleSettings
+from device_agent.triggers import TriggerAddress
 
 
 class Timing(NamedTuple):
@@ -59,6 +62,8 @@ class Camera(NamedTuple):
     broker: Broker | None
     state: Path
     credentials: Credentials = Credentials()
+    trigger: TriggerAddress | None = None
+    line: LineSettings | None = None
 
 
 class Settings(NamedTuple):
@@ -70,8 +75,9 @@ class Settings(NamedTuple):
     interval_s: float = 60.0
     frames: int | None = None
     artifact: str | None = None
-    verdicts: bool = False
     encoding: Literal["msgpack", "json"] = "msgpack"
     log: Literal["plain", "json"] = "plain"
     breaker: BreakerSettings = BreakerSettings()
     samples: SampleSettings | None = None
+    preview: PreviewSettings | None = None
+    metrics: MetricsSettings | None = None

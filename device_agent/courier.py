@@ -34,7 +34,8 @@ Item = News | DeviceReport | Birth | Sample | Told | _Stop
 class Courier:
     """Takes reports, births and events from any thread and news from the link; the uplink hears them one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, turned: Callable[[Uplink], None] = lambda _uplink: None) -> None:
+        self._turned = turned
         self._inbox: SimpleQueue[Item] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lost = ""
@@ -56,6 +57,7 @@ class Courier:
 
     def _run(self, uplink: Uplink) -> None:
         while True:
+            self._turned(uplink)
             try:
                 item = self._inbox.get(timeout=TICK_S)
             except Empty:

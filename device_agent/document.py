@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,11 +13,16 @@ from msgspec import Meta
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.reading import read_plain
 from device_agent.drift import BreakerSettings
+from device_agent.local.settings import MetricsSettings, PreviewSettings
+from device_agent.outputs.settings import EXPECTED as LINE_EXPECTED
+from device_agent.outputs.settings import FILES as LINE_FILES
+from device_agent.outputs.settings import LineSettings
 from device_agent.samples.settings import SampleSettings
 from device_agent.samples.settings import read_settings as read_samples
 
 _MOST = 1 << 16
 _FILES = ("bundle", "state", "ca", "cert", "key")
+_SECRETS = _FILES[2:]
 _EXPECTED = {
     "device": "3 to 32 of a-z, 0-9 and '-'",
     "fps": "frames per second from 0.01 to 1000",
@@ -27,6 +33,10 @@ _EXPECTED = {
     "log": '"plain" or "json"',
     "roi": "[left, top, width, height] in shares of the frame, 0 to 1",
     "camera": "tables [[camera]]",
+    "line": 'a table, such as [line] with mqtt = "mqtt://localhost/line/1/verdict"',
+    "preview": 'a table, such as [preview] with listen = "127.0.0.1:8088"',
+    "metrics": 'a table, such as [metrics] with listen = "127.0.0.1:9108"',
+    **LINE_EXPECTED,
 }
 _KINDS = {
     "object": "a table",
@@ -52,6 +62,8 @@ class CameraTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit
     fps: _Fps | None = None
     cert: _Text | None = None
     key: _Text | None = None
+    trigger: _Text | None = None
+    line: LineSettings | None = None
 
 
 class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -74,9 +86,13 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
     verdicts: Literal["-", "none"] | None = None
     encoding: Literal["msgpack", "json"] | None = None
     log: Literal["plain", "json"] | None = None
+    trigger: _Text | None = None
+    line: LineSettings | None = None
     camera: Annotated[list[CameraTable], Meta(max_length=15)] = []
     breaker: BreakerSettings = BreakerSettings()
     samples: SampleSettings | None = None
+    preview: PreviewSettings | None = None
+    metrics: MetricsSettings | None = None
 
     def options(self) -> dict[str, Any]:
         """The fields that are options of a command, by name."""
@@ -91,8 +107,15 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
         found = [("camera", table) for table in self.camera] + [each for each in single if each[1] is not None]
         return [(name, msgspec.to_builtins(table)) for name, table in found]
 
+    def secrets(self) -> list[Path]:
+        """Every file that is named but the bundle: what a sandbox has to hand over."""
+        tables: list[CameraTable | Document] = [self, *self.camera]
+        names = [getattr(table, name) for table in tables for name in _SECRETS]
+        names += [getattr(table.line, name) for table in tables if table.line for name in LINE_FILES]
+        return [Path(name) for name in [*names, self.samples.key if self.samples else None] if name is not None]
 
-TABLES = ("camera", "breaker", "samples")
+
+TABLES = ("camera", "line", "breaker", "samples", "preview", "metrics")
 _READERS = {"samples": read_samples}
 """Tables that are read by those who know more of them than a type says."""
 
@@ -115,7 +138,8 @@ def read_config(path: Path) -> Document:
         known = {name: value for name, value in raw.items() if name not in _READERS}
         found = msgspec.convert(known, Document)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{path}: {_explained(str(error), raw)}") from error
+        own = error.__cause__ if isinstance(error.__cause__, BadInput) else None
+        raise BadInput(f"{path}: {own or _explained(str(error), raw)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not TOML: {str(error).lower()}") from error
     try:
@@ -123,19 +147,30 @@ def read_config(path: Path) -> Document:
             if not isinstance(raw.get(name, {}), dict):
                 raise BadInput(f"{name} = {raw[name]!r}: must be a table")
             if name in raw:
-                setattr(found, name, read(raw[name], path.parent))
+                setattr(found, name, read(raw[name]))
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     return _placed(found, path.parent)
 
 
 def _placed(document: Document, folder: Path) -> Document:
-    """The same with the names of files as seen from here."""
-    for table in (document, *document.camera):
-        for name in _FILES:
-            value = getattr(table, name, None)
-            if value is not None:
-                setattr(table, name, str(folder / value))
+    """The same with the names of files as seen from here. Where systemd handed the configuration over, the files that
+    it names lie beside it, by their last names."""
+    handed = str(folder) == os.environ.get("CREDENTIALS_DIRECTORY")
+
+    def place(name: str) -> str:
+        return str(folder / (Path(name).name if handed else name))
+
+    tables: list[CameraTable | Document] = [document, *document.camera]
+    for table in tables:
+        for field in _FILES:
+            if (value := getattr(table, field, None)) is not None:
+                setattr(table, field, place(value) if field in _SECRETS else str(folder / value))
+        if table.line is not None:
+            files = {name: place(value) for name in LINE_FILES if (value := getattr(table.line, name)) is not None}
+            table.line = msgspec.structs.replace(table.line, **files)
+    if document.samples is not None:
+        document.samples = msgspec.structs.replace(document.samples, key=place(document.samples.key))
     return document
 
 

@@ -19,7 +19,7 @@ MOST_FAILED = 3  # frames in a row without an answer before another artifact is 
 
 class Loop:
     """One run over the cameras of `stations`; `Frame.camera` is a place in them. `clock` is monotonic in ns, `stop` is
-    asked and `tick` called at least four times a second; `tick` may set off what is to be done between two frames."""
+    asked and `tick` called at least four times a second; `busy` is called before a model is tested or loaded."""
 
     def __init__(
         self,
@@ -31,10 +31,11 @@ class Loop:
         clock: Callable[[], int],
         event: Callable[[str, str], None],
         tick: Callable[[], None] = lambda: None,
+        busy: Callable[[], None] = lambda: None,
         self_test_s: float = SELF_TEST_S,
     ) -> None:
         self._frames, self._rungs, self._stations, self._event = frames, rungs, stations, event
-        self._clock, self._tick = clock, tick
+        self._clock, self._tick, self._busy = clock, tick, busy
         self._self_test_ns = int(self_test_s * 1e9)
         now_ns = clock()
         self._test_ns = now_ns + self._self_test_ns
@@ -79,6 +80,7 @@ class Loop:
         before = self._serving
         if not before.answers:
             return NO_ARTIFACT
+        self._busy()
         for station in self._stations:
             station.tested(good=False)
         serving = self._rungs.check(before)
@@ -126,6 +128,7 @@ class Loop:
         if self._failed < MOST_FAILED:
             self.self_test()
         else:
+            self._busy()
             self._change(self._rungs.descend(fault))
 
     def _change(self, serving: Serving) -> None:

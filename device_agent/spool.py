@@ -204,6 +204,11 @@ class Spool:
         names = ", ".join(str(row[2]) for row in rows[:20]) + (" ..." if len(rows) > 20 else "")
         self._event("report_damaged", f"lost by damage on disk: the reports with sequence {names}")
 
+    def count(self) -> int:
+        """How many reports wait."""
+        with self._guard():
+            return int(self._run("SELECT count(*) FROM report").fetchone()[0])
+
     def hand(self, first_id: int, last_id: int) -> None:
         """Note that the reports with these ids are about to be sent: only such can be acknowledged."""
         with self._guard(), self._transaction():

@@ -43,15 +43,15 @@ class Schedule(NamedTuple):
 class Line(Protocol):
     """Whom a camera's answers go to, see `outputs`. None of the calls waits or raises."""
 
-    def expect(self, frame: Frame) -> None:
-        """A frame is about to be answered: from now on its deadline counts."""
+    def expect(self, frame: int, captured_ns: int, part: int | None = None) -> None:
+        """A frame is about to be answered: its deadline counts from its capture."""
         ...
 
     def put(self, verdict: Verdict) -> None:
         """The answer."""
         ...
 
-    def no_verdict(self, frame: Frame, reason: str) -> None:
+    def no_verdict(self, frame: int, captured_ns: int, part: int | None, reason: str) -> None:
         """There is no answer; the line is told what is safe."""
         ...
 
@@ -83,7 +83,7 @@ class Keeper(Protocol):
 
 class Outlets(NamedTuple):
     """Where the results of a camera go. `publish` takes each report, `serves` hears which artifact answers, `seen` gets
-    each answered frame, for those who look at the device."""
+    each answered frame with the part's fate, for those who look at the device."""
 
     publish: Callable[[DeviceReport], None]
     serves: Callable[[Serving], None]
@@ -91,7 +91,7 @@ class Outlets(NamedTuple):
     line: Line | None = None
     judge: Judge | None = None
     keeper: Keeper | None = None
-    seen: Callable[[Frame, Verdict, Stages], None] | None = None
+    seen: Callable[[Frame, Prediction, str | None, Stages], None] | None = None
 
 
 class Station:
@@ -146,7 +146,7 @@ class Station:
     def begin(self, frame: Frame) -> None:
         """A frame is about to be answered."""
         if self.out.line is not None:
-            self.out.line.expect(frame)
+            self.out.line.expect(frame.stamp, frame.captured_ns, frame.part)
 
     def answered(self, frame: Frame, answer: Prediction, logits: NDArray[np.floating], begun: Stages) -> None:
         """Count an answer and hand it on; the fourth stage of `begun` is what it took before this."""
@@ -155,14 +155,14 @@ class Station:
         verdict = self._verdict(frame, answer, logits)
         if self.out.line is not None:
             if fault:
-                self.out.line.no_verdict(frame, fault)
+                self.out.line.no_verdict(frame.stamp, frame.captured_ns, frame.part, fault)
             else:
                 self.out.line.put(verdict)
+        fate = None if verdict.decision is UNSET else verdict.decision
         if self.out.keeper is not None:
-            fate = "" if verdict.decision is UNSET else verdict.decision
-            self.out.keeper.offer(frame, answer, model=self._serving.artifact.model_id, decision=fate)
+            self.out.keeper.offer(frame, answer, model=self._serving.artifact.model_id, decision=fate or "")
         if self.out.seen is not None:
-            self.out.seen(frame, verdict, begun)
+            self.out.seen(frame, answer, fate, begun)
         self._recorder.add(frame, answer, begun)
 
     def unanswered(self, frame: Frame, reason: str) -> None:
@@ -170,7 +170,7 @@ class Station:
         if self._recorder is not None:
             self._recorder.drop(frame)
         if self.out.line is not None:
-            self.out.line.no_verdict(frame, reason)
+            self.out.line.no_verdict(frame.stamp, frame.captured_ns, frame.part, reason)
 
     def _verdict(self, frame: Frame, answer: Prediction, logits: NDArray[np.floating]) -> Verdict:
         assert self._serving is not None
@@ -182,6 +182,7 @@ class Station:
             answer.probability,
             answer.log_odds,
             frame.captured_ns // 1_000_000,
+            part=UNSET if frame.part is None else frame.part,
             decision=UNSET if decision is UNSET else decide(logits, decision, self._labels),
         )
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from device_agent.config import Timing
 from device_agent.contract.codec import SCHEMA, decode, encode
-from device_agent.contract.errors import BadInput, NotWritable
+from device_agent.contract.errors import BadInput, LinesideError, NotWritable
 from device_agent.contract.report import BACKFILL, DeviceReport, write_backfill
 from device_agent.contract.review import Sample
 from device_agent.contract.session import Ack, Birth, Event, State
@@ -81,7 +82,9 @@ class Uplink:
         log: Callable[[str, str], None],
         rng: random.Random,
         encoding: str = "msgpack",
+        noted: Callable[[str, int], None] = lambda _what, _n: None,
     ) -> None:
+        self._noted = noted
         self._link, self._timing, self._clocks = link, timing, clocks
         self._log, self._open_spool, self._rng, self._encoding = log, open_spool, rng, encoding
         self._spool: Spool | None = None
@@ -104,6 +107,14 @@ class Uplink:
             self._use(open_spool())
         except (NotWritable, Damaged) as error:
             self._say_full(str(error))
+
+    @property
+    def waiting(self) -> int:
+        """Reports in memory and, where it can be read, in the spool; a scan, not for every turn."""
+        stored = 0
+        with suppress(LinesideError):
+            stored = self._spool.count() if self._spool is not None else 0
+        return len(self._unsaved) + stored
 
     # What the loop says
 
@@ -142,6 +153,7 @@ class Uplink:
         while self._unsaved:
             stored = spool.add(self._unsaved[0], handed=self.online)
             self._unsaved.popleft()
+            self._noted("stored", 1)
             self._say_full("")
             self._send_live(spool, stored)
         saved = spool.shrink()
@@ -252,6 +264,7 @@ class Uplink:
         if kept:
             self._refuse_ack(f"sequence {ack.sequence} is acknowledged, but {kept} reports up to it were never sent")
         if gone:
+            self._noted("acknowledged", gone)
             self._say_refused_acks()
             self._progress_at = self._clocks.monotonic()
             self.tick()

@@ -68,6 +68,10 @@ class Watched:
         self.progress.frame()
         self.live.frame(frame.image, answer, decision, stages_us)
 
+    def counted(self, frame: Frame, answer: Prediction, decision: str | None, stages_us: StagesUs) -> None:
+        """The loop answered a frame of a further camera, which the page does not show."""
+        self.progress.frame()
+
     def serves(self, serving: Serving, manifest: BundleManifest) -> None:
         """Another artifact answers; the first one makes the service ready."""
         labels = [label.name for label in manifest.labels]

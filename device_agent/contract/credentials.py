@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 from typing import NamedTuple
@@ -60,7 +61,10 @@ def look_at(name: str, path: Path) -> bytes:
 
 
 def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    if key.stat().st_mode & 0o077:
+    mode = key.stat().st_mode & 0o077
+    if str(key.parent) == os.environ.get("CREDENTIALS_DIRECTORY"):
+        mode &= ~0o040  # systemd lets its service in by an access list, whose mask the group's bits show
+    if mode:
         raise BadInput(f"--key {key}: other users may read or write it; chmod 600 {key}")
     try:
         context.load_cert_chain(cert, key, password=lambda: "")

@@ -6,9 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from device_agent.contract.errors import BadInput, NotFound
 
@@ -21,7 +21,6 @@ DEVICES = {
 }
 """What an agent may be given: cameras, output pins, Coral on PCIe, Coral and cameras on USB, and the firmware of a
 Raspberry Pi, which knows why it is throttled."""
-_SECRETS = ("ca", "cert", "key")
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 _STEPS_SINCE = 254
 
@@ -37,7 +36,8 @@ class Hardening(NamedTuple):
 
 def unit_text(
     config: Path,
-    values: Mapping[str, Any],
+    bundle: str | None,
+    files: Sequence[Path],
     *,
     program: Path,
     user: str | None = None,
@@ -47,16 +47,16 @@ def unit_text(
     """The unit of an agent with this configuration.
 
     Args:
-        config: the TOML file; `values` its fields as `document.read_config` gives them.
+        config: the TOML file, with the bundle and the other files that it names, see `document.Document.secrets`.
         program: `lineside-agent`.
         user: who runs it; None for a user that systemd makes for it.
         systemd: the version that will read the unit; from 254 on restarts are further and further apart, to 5 min.
 
     Raises:
-        BadInput: no bundle; a path that cannot stand in a unit, or lies where the unit sees nothing; a user, device or
-            memory limit that is none.
+        BadInput: no bundle; two files of one name; a path that cannot stand in a unit, or lies where the unit sees
+            nothing; a user, device or memory limit that is none.
     """
-    if "bundle" not in values:
+    if bundle is None:
         raise BadInput(f'{config}: the unit needs a bundle, for example bundle = "/var/lib/steel.lineside"')
     for name in hardening.devices:
         if name not in DEVICES:
@@ -65,15 +65,13 @@ def unit_text(
         raise BadInput(f"memory {hardening.memory_max!r}: must be bytes, or such as 512M or 1G")
     if user is not None and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", user):
         raise BadInput(f"user {user!r}: must be a user's name, such as lineside")
-    bundle = _seen(Path(values["bundle"]))
-    secrets = {name: _plain(Path(values[name])) for name in _SECRETS if name in values}
-    loads = {"agent.toml": _plain(config), **secrets}
-    command = " ".join(
-        [
-            f"{_seen(program)} run --config ${{CREDENTIALS_DIRECTORY}}/agent.toml --bundle {bundle}",
-            "--state ${STATE_DIRECTORY}",
-            *(f"--{name} ${{CREDENTIALS_DIRECTORY}}/{name}" for name in secrets),
-        ]
+    loads = {"agent.toml": _plain(config)}
+    for path in files:  # systemd hands them over by their last names
+        if loads.setdefault(path.name, _plain(path)) != _plain(path):
+            raise BadInput(f"{path}: another file of the configuration has the same last name; rename one of them")
+    command = (
+        f"{_seen(program)} run --config ${{CREDENTIALS_DIRECTORY}}/agent.toml --bundle {_seen(Path(bundle))}"
+        " --state ${STATE_DIRECTORY}"
     )
     return _TEMPLATE.format(
         who=f"User={user}" if user else "DynamicUser=yes",

@@ -28,6 +28,10 @@ WRONG = {
     "verdicts": ('"stdout"', 'must be "-" or "none"'),
     "encoding": ('"xml"', 'must be "msgpack" or "json"'),
     "log": ("1", 'must be "plain" or "json"'),
+    "trigger": ("true", "must be text"),
+    "line": ("3", 'must be a table, such as [line] with mqtt = "mqtt://localhost/line/1/verdict"'),
+    "preview": ("true", 'must be a table, such as [preview] with listen = "127.0.0.1:8088"'),
+    "metrics": ("[]", 'must be a table, such as [metrics] with listen = "127.0.0.1:9108"'),
     "roi": ("[0, 0, 2]", "must be [left, top, width, height] in shares of the frame, 0 to 1"),
     "camera": ("3", "must be tables [[camera]]"),
     "samples": ("3", "must be a table"),
@@ -86,3 +90,39 @@ def test_what_the_options_refuse_the_file_is_refused_too(tmp_path: Path) -> None
     path = write(tmp_path, 'bundle = "b"\nsource = "synthetic"\ndevice = "press-1"\nca = "ca.pem"\n')
     result = CliRunner().invoke(cli, ["config", "--config", str(path)])
     assert result.exit_code != 0 and "--ca, --cert and --key are for a --broker mqtts://" in str(result.exception)
+
+
+def test_what_systemd_handed_over_lies_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        'bundle = "/opt/steel.lineside"\ncert = "keys/press-1.pem"\nkey = "/root/press-1.key"\n'
+        '[line]\nwebhook = "https://plc/verdict"\nwebhook_ca = "plc/ca.pem"\n[samples]\nkey = "keys/samples.pub"\n'
+    )
+    document = read_config(write(tmp_path, text))
+    said = [str(path) for path in document.secrets()]
+    assert said == [
+        f"{tmp_path}/keys/press-1.pem", "/root/press-1.key", f"{tmp_path}/plc/ca.pem", f"{tmp_path}/keys/samples.pub"
+    ]  # fmt: skip
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    handed = read_config(write(tmp_path, text))
+    names = ["press-1.pem", "press-1.key", "ca.pem", "samples.pub"]
+    assert handed.secrets() == [tmp_path / name for name in names] and handed.bundle == "/opt/steel.lineside"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[preview]\nlisten = "0.0.0.0:80"', "listen = '0.0.0.0:80' is open to the network"),
+        ("[metrics]\nlisen = 1", "metrics: no field 'lisen'; known are listen,"),
+        ("[line]\ndeadline_ms = 0", "line.deadline_ms = 0: must be milliseconds from 1 to 60000"),
+        ('[line]\nsafe = "stop"', "line.safe = 'stop': must be"),
+        ("[line]\ngpio_pass = 4\ngpio_reject = 4", "gpio_pass and gpio_reject are both pin 4"),
+        ('[[camera]]\ndevice = "cam-2"\nsource = "synthetic"\n[camera.line]\npulse_ms = -1', "camera[0].line.pulse_ms"),
+        ("[samples]\nper_day = 1", "samples.key is missing"),
+    ],
+)
+def test_a_wrong_field_of_a_table_is_said(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as error:
+        read_config(write(tmp_path, text))
+    assert said in str(error.value)

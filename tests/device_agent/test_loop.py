@@ -91,11 +91,11 @@ class Listed:
     def __init__(self, verdicts: list[Verdict], unanswered: list[int]) -> None:
         self.put, self._unanswered, self.expected = verdicts.append, unanswered, list[int]()
 
-    def expect(self, frame: Frame) -> None:
-        self.expected.append(frame.stamp)
+    def expect(self, frame: int, captured_ns: int, part: int | None = None) -> None:
+        self.expected.append(frame)
 
-    def no_verdict(self, frame: Frame, reason: str) -> None:
-        self._unanswered.append(frame.stamp)
+    def no_verdict(self, frame: int, captured_ns: int, part: int | None, reason: str) -> None:
+        self._unanswered.append(frame)
 
 
 class Run:

@@ -11,7 +11,6 @@ from queue import Empty, Full, Queue
 import msgspec
 
 from device_agent.contract.review import Verdict
-from device_agent.frames import Frame
 
 MOST_WAITING = 4096
 
@@ -39,12 +38,6 @@ class Printer:
         except Full:
             self._dropping = True
             self._event("verdicts_dropped", f"their reader does not keep up, {self._waiting.maxsize} wait")
-
-    def expect(self, frame: Frame) -> None:
-        """Nothing is promised for a time."""
-
-    def no_verdict(self, frame: Frame, reason: str) -> None:
-        """Nothing is printed."""
 
     def _run(self) -> None:
         ended = False

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from device_agent.contract.review import Verdict
-from device_agent.verdicts import Printer
+from device_agent.outputs.printer import Printer
 
 Eventually = Callable[..., object]
 

@@ -1,0 +1,214 @@
+"""What belongs to one camera of an agent: its delivery, its line, its frames, and its books."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import datetime, timezone
+from importlib.metadata import version
+
+from device_agent.config import Camera, Settings, Timing, phase_s
+from device_agent.contract.codec import SCHEMA
+from device_agent.contract.manifest import BundleManifest, InputSpec
+from device_agent.contract.report import DeviceReport
+from device_agent.contract.session import Birth
+from device_agent.courier import Courier, Told
+from device_agent.drift import DriftWatch
+from device_agent.frames import Frames
+from device_agent.frames.capture import Capture
+from device_agent.identity import expiry
+from device_agent.measure import device_name
+from device_agent.mqtt import Link
+from device_agent.outputs.line import Line, open_line
+from device_agent.recorder import Surroundings
+from device_agent.rungs import Serving
+from device_agent.salvage import open_spool
+from device_agent.station import Keeper, Outlets, Schedule, Station
+from device_agent.telemetry import Telemetry, clock_synced
+from device_agent.uplink import Clocks, Uplink
+from device_agent.watched import Watched
+
+FPS = 30.0
+
+
+class Desk:
+    """One camera's part of a run. Everything that it opens is closed by `ends`."""
+
+    def __init__(self, camera: Camera, settings: Settings, watched: Watched, ends: ExitStack) -> None:
+        self.camera, self._settings, self._watched, self._ends = camera, settings, watched, ends
+        self._several = len(settings.cameras) > 1
+        self._first = camera is settings.cameras[0]
+        self.courier = Courier(lambda uplink: watched.courier(lambda: uplink.waiting) if self._first else None)
+
+    def log(self, kind: str, text: str) -> None:
+        """A line for a person, with the camera's name where there are several."""
+        self._watched.log(kind, f"{self.camera.device}: {text}" if self._several else text)
+
+    def event(self, kind: str, text: str) -> None:
+        """Log something and tell the monitor; from any thread."""
+        self.log(kind, text)
+        self.courier.put(Told(kind, text))
+
+    def deliver(self) -> None:
+        """Open the spool, and begin to deliver.
+
+        Raises:
+            BadInput: another agent uses the state folder.
+        """
+        self.courier.start(
+            lambda: make_uplink(self.camera, self._settings, self.courier, self.log, self._watched.noted)
+        )
+        self._ends.callback(self.courier.stop)
+        broker = self.camera.broker
+        if broker and (fault := expiry(broker.credentials, datetime.now(timezone.utc))):
+            self.event("certificate", fault)
+
+    def capture(self, spec: InputSpec) -> Capture:
+        """The camera's process, begun."""
+        return self._ends.enter_context(closing(Capture(self.camera.source, spec, event=self.event)))
+
+    def line(self) -> Line | None:
+        """Whom its answers go to; None if nobody asked.
+
+        Raises:
+            LinesideError: an output that cannot be used.
+        """
+        if self.camera.line is None:
+            return None
+        device = self.camera.device if self._several else ""
+        line = open_line(self.camera.line, self.event, device=device)
+        self._ends.callback(line.close)
+        return line
+
+    def frames(self, capture: Capture, line: Line | None) -> Frames:
+        """The camera's frames, or those that its trigger asks for.
+
+        Raises:
+            LinesideError: a trigger that cannot be used.
+        """
+        if self.camera.trigger is None:
+            return capture
+        from device_agent.triggers import Fired, open_trigger
+        from device_agent.triggers.triggered import Triggered
+
+        def told(fired: Fired) -> None:
+            if line is not None:
+                line.expect(fired.number, fired.at_ns, fired.number)
+
+        def missed(fired: Fired, reason: str) -> None:
+            if line is not None:
+                line.missed(fired.number, fired.at_ns, reason)
+
+        trigger = open_trigger(self.camera.trigger, told, self.event, self.camera.credentials)
+        self._ends.callback(trigger.close)
+        return Triggered(capture, trigger, missed, self.event)
+
+    def station(self, manifest: BundleManifest, line: Line | None) -> Station:
+        """The camera's books.
+
+        Raises:
+            LinesideError: samples that cannot be kept.
+        """
+        telemetry, settings, watched = Telemetry(self.camera.state), self._settings, self._watched
+
+        def around() -> Surroundings:
+            return Surroundings(time.time_ns() // 1_000_000, telemetry.read(), clock_synced())
+
+        def serves(serving: Serving) -> None:
+            self.event("serving", f"{manifest.name} as {serving.name}, model {serving.artifact.model_id.hex()}")
+            self.courier.put(make_birth(settings, manifest, serving))
+            if self._first:
+                watched.serves(serving, manifest)
+
+        def publish(report: DeviceReport) -> None:
+            self.courier.put(report)
+            watched.live.report(report)
+
+        self.drift = self._drift(manifest)
+        seen = watched.answered if self._first else watched.counted
+        return Station(
+            self.camera.device,
+            manifest.labels,
+            Outlets(publish, serves, self.event, line, self.drift, self._keeper(), seen),
+            around=around,
+            schedule=self.schedule(settings.interval_s),
+        )
+
+    def schedule(self, interval_s: float) -> Schedule:
+        """When its reports are due."""
+        return Schedule(int(interval_s * 1e9), int(phase_s(self.camera.device, interval_s) * 1e9))
+
+    def _drift(self, manifest: BundleManifest) -> DriftWatch:
+        baselines = {artifact.model_id: artifact.baseline for artifact in manifest.artifacts}
+        interval_ms, state = int(self._settings.interval_s * 1000), self.camera.state
+        watch = DriftWatch(
+            manifest.labels, baselines, self._settings.breaker, state, self.event, interval_ms=interval_ms
+        )
+        return self._ends.enter_context(closing(watch))
+
+    def _keeper(self) -> Keeper | None:
+        if self._settings.samples is None:
+            return None
+        from device_agent.samples.service import Samples  # here: cryptography takes its time to import
+
+        camera = self.camera
+        keeper = Samples(
+            self._settings.samples,
+            device=camera.device,
+            state=camera.state,
+            credentials=camera.credentials,
+            uploaded=self.courier.put,
+            event=self.event,
+        )
+        self._ends.callback(keeper.close)
+        return keeper
+
+
+def make_uplink(
+    camera: Camera,
+    settings: Settings,
+    courier: Courier,
+    log: Callable[[str, str], None],
+    noted: Callable[[str, int], None],
+) -> Uplink:
+    """Spool and uplink of a camera; without a broker everything stays in the spool.
+
+    Raises:
+        BadInput: another agent uses the state folder.
+    """
+
+    def told(kind: str, text: str) -> None:
+        log(kind, text)
+        courier.put(Told(kind, text))
+
+    if camera.broker is None:
+        log("no_broker", "reports are kept in the spool")
+    return Uplink(
+        lambda: open_spool(camera.state, told),
+        Link(camera.broker, camera.device, courier.put) if camera.broker else None,
+        timing=Timing.of(settings.interval_s),
+        clocks=Clocks(time.monotonic, time.time),
+        log=log,
+        rng=random.Random(),
+        encoding=settings.encoding,
+        noted=noted,
+    )
+
+
+def make_birth(settings: Settings, manifest: BundleManifest, serving: Serving) -> Birth:
+    """What the device says of itself; epoch and boot are the spool's."""
+    return Birth(
+        schema=SCHEMA,
+        epoch=0,
+        boot=0,
+        agent=version("lineside"),
+        model=serving.artifact.model_id,
+        model_name=manifest.name,
+        labels=[label.name for label in manifest.labels],
+        runtime=serving.name,
+        interval_ms=int(settings.interval_s * 1000),
+        hardware=device_name(),
+        clock_synced=clock_synced(),
+    )
