@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
-from device_agent.contract.broker import Broker, parse_broker
+from device_agent.contract.broker import Broker, handshake_fault, parse_broker
 from device_agent.contract.credentials import Credentials
 from device_agent.contract.errors import BadInput
 
@@ -74,3 +74,8 @@ def start(client: Client, broker: Broker) -> None:
     """Begin to connect, in a thread of the client's own; `client.disconnect()` ends both."""
     client.connect_async(broker.host, broker.port, KEEPALIVE_S)
     client.loop_start()
+
+
+def why_not(broker: Broker) -> str:
+    """Why a connection could not be made."""
+    return handshake_fault(broker) or "the broker does not answer"

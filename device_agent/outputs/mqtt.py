@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from device_agent.contract.review import Verdict
-from device_agent.local_mqtt import Topic, make_client, start
+from device_agent.local_mqtt import Topic, make_client, start, why_not
 from device_agent.outputs import NotTaken
 
 if TYPE_CHECKING:
@@ -27,15 +27,19 @@ class MqttTransport:
 
     def __init__(self, topic: Topic) -> None:
         self.name = str(topic)
-        self._topic, self._why = topic.name, "the broker does not answer"
+        self._broker, self._topic, self._why = topic.broker, topic.name, "the broker does not answer"
         self._last: MQTTMessageInfo | None = None
         self._client = make_client(topic.broker)
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         start(self._client, topic.broker)
 
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._why = f"the broker refuses: {str(reason).lower()}" if reason.is_failure else "the broker does not read"
+
+    def _on_connect_fail(self, _client: Client, _data: Any) -> None:
+        self._why = why_not(self._broker)
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if not self._why.startswith("the broker refuses"):

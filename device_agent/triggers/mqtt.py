@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from device_agent.contract.credentials import Credentials
-from device_agent.local_mqtt import make_client, parse_topic, start
+from device_agent.local_mqtt import make_client, parse_topic, start, why_not
 from device_agent.outputs.tally import Tally
 from device_agent.triggers import Fired, Options, TriggerAddress, options_of
 from device_agent.triggers.firings import Firings
@@ -37,7 +37,7 @@ class MqttTrigger(Firings):
         self._lost = Tally("trigger_lost", event)
         self._client = client = make_client(self._topic.broker)
         client.on_connect = self._on_connect
-        client.on_connect_fail = lambda *_: self._lost.count(f"{self._topic}: the broker does not answer")
+        client.on_connect_fail = lambda *_: self._lost.count(f"{self._topic}: {why_not(self._topic.broker)}")
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe

@@ -129,3 +129,8 @@ class Triggered:
         """Deliver frames for another input."""
         self._seen = None
         self._frames.refit(spec)
+
+    def close(self) -> None:
+        """Await no further parts, and say what was not said yet; the source is its owner's."""
+        self._trigger.close()
+        self._said.say()

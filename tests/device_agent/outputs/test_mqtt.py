@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -91,6 +97,48 @@ def test_a_broker_that_refuses_is_said_in_its_words(
     sender.put(verdict(0))
     sender.close(5.0)
     assert events == [("verdicts_lost", f"{mosquitto.url}/{TOPIC}: the broker refuses: not authorized")]
+
+
+@pytest.mark.broker
+def test_with_tls_the_authority_in_the_settings_is_trusted_and_nobody_else(
+    mosquitto: Any, tmp_path: Path, events: Any, verdict: Any, eventually: Eventually
+) -> None:
+    certificate, key = write_certificate(tmp_path)
+    mosquitto.stop()
+    mosquitto.config.write_text(f"{mosquitto.config.read_text()}certfile {certificate}\nkeyfile {key}\n")
+    mosquitto.start()
+    url = f"mqtts://127.0.0.1:{mosquitto.port}/{TOPIC}"
+    line = open_line(LineSettings(mqtt=url, mqtt_ca=str(certificate)), events)
+    sender: Any = line._outputs[0]
+    eventually(sender._transport._client.is_connected)
+    line.put(verdict(0))
+    line.close()
+    assert events == []
+    stranger = open_line(LineSettings(mqtt=url), events)
+    eventually(lambda: (stranger.put(verdict(0)), any("not trusted" in text for _, text in told(stranger, events)))[1])
+    stranger.close()
+
+
+def told(line: Any, events: Any) -> Any:
+    line._outputs[0]._lost.say()
+    return events
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    now, key = datetime.datetime.now(datetime.timezone.utc), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
+    host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=1)).add_extension(host, critical=False)
+    paths = folder / "broker.pem", folder / "broker.key"
+    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    for path in paths:
+        path.chmod(0o644)
+    return paths
 
 
 def test_a_broker_that_does_not_read_costs_verdicts_and_no_memory(

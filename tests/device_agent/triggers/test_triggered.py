@@ -95,7 +95,8 @@ class Waits:
     def __init__(self, world: World) -> None:
         self.wait = world.wait
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 MOMENTS = st.lists(st.integers(0, 3000), max_size=40).map(sorted)
@@ -145,6 +146,8 @@ def test_of_a_burst_only_the_part_that_the_frame_shows_is_answered() -> None:
     assert [frame.part for frame in close.run()] == [2]
     assert close.missed == [(number, "the next part came before a frame") for number in (0, 1)]
     assert close.events == [("missed_part", "part 0: the next part came before a frame")]
+    close.triggered.close()
+    assert close.events[1:] == [("missed_part", "part 1: the next part came before a frame")]
 
 
 def test_a_part_is_missed_when_the_camera_gives_nothing_and_when_the_source_ends() -> None:
