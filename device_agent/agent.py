@@ -65,6 +65,7 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
             desk.deliver()
         event = desks[0].event
         ends.enter_context(watched.open(event))
+        lines = [desk.line() for desk in desks]
         sweep(model.folder)
         rungs = Rungs(model.artifacts, model.images, model.open, event)
         ends.callback(rungs.close)
@@ -73,7 +74,6 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
         serving = rungs.descend()
         for capture in captures:
             capture.refit(serving.artifact.input)
-        lines = [desk.line() for desk in desks]
         sources = [desk.frames(capture, line) for desk, capture, line in zip(desks, captures, lines, strict=True)]
         stations = [desk.station(model.manifest, line) for desk, line in zip(desks, lines, strict=True)]
         frames: Frames = sources[0]

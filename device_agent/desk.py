@@ -102,8 +102,7 @@ class Desk:
                 line.missed(fired.number, fired.at_ns, reason)
 
         trigger = open_trigger(self.camera.trigger, told, self.event, self.camera.credentials)
-        self._ends.callback(trigger.close)
-        return Triggered(capture, trigger, missed, self.event)
+        return self._ends.enter_context(closing(Triggered(capture, trigger, missed, self.event)))
 
     def station(self, manifest: BundleManifest, line: Line | None) -> Station:
         """The camera's books.
