@@ -14,7 +14,7 @@ import pytest
 
 from device_agent.contract.codec import encode
 from device_agent.contract.errors import NotWritable
-from device_agent.contract.report import DeviceReport
+from device_agent.contract.report import GAP, DeviceReport
 from device_agent.salvage import NAME, open_spool
 from device_agent.spool import Spool
 
@@ -45,6 +45,26 @@ def test_a_crash_is_a_gap(tmp_path: Path, heard: Heard) -> None:
     open_spool(tmp_path, lambda *one: heard.append(one)).abandon()
     open_spool(tmp_path, lambda *one: heard.append(one)).close()
     assert [kind for kind, _ in heard] == ["gap"]
+
+
+def test_the_first_report_after_a_crash_says_so_and_no_other(tmp_path: Path, make_report: Make, heard: Heard) -> None:
+    open_spool(tmp_path, lambda *one: heard.append(one)).abandon()
+    open_spool(tmp_path, lambda *one: heard.append(one)).close()
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    flags = [spool.add(make_report()).report.flags & GAP for _ in range(3)]
+    spool.close()
+    assert flags == [GAP, 0, 0], "a boot that ended in order without a report leaves the gap to the next one"
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    assert not spool.add(make_report()).report.flags & GAP
+    spool.close()
+
+
+def test_a_salvaged_spool_goes_on_with_a_gap(tmp_path: Path, make_report: Make, heard: Heard) -> None:
+    fill(tmp_path, make_report, heard, reports=5)
+    (tmp_path / NAME).write_bytes(b"not a database" * 1000)
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    assert spool.add(make_report()).report.flags & GAP
+    spool.close()
 
 
 def test_what_can_be_read_goes_on_under_its_old_keys(tmp_path: Path, make_report: Make, heard: Heard) -> None:
@@ -99,7 +119,7 @@ def test_damage_that_only_use_shows_is_salvaged_once(tmp_path: Path, make_report
     assert [row.sequence for row in spool.pending(limit=-1)] == list(range(1, 201)) and spool.epoch != epoch
     spool.close()
     open_spool(tmp_path, lambda *one: heard.append(one)).close()
-    assert [kind for kind, _ in heard] == ["spool_salvaged"]
+    assert [kind for kind, _ in heard] == ["spool_salvaged", "gap"], "no report told of the gap before the second start"
 
 
 class Killed(BaseException):
