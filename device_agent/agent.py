@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.clock import wall_s
 from device_agent.config import Settings, Timing, phase_s
 from device_agent.contract.bundle import read_bundle
 from device_agent.contract.codec import SCHEMA
@@ -113,10 +114,10 @@ def make_uplink(settings: Settings, courier: Courier, log: Callable[[str, str], 
     if settings.broker is None:
         log("no_broker", "reports are kept in the spool")
     return Uplink(
-        lambda: open_spool(settings.state, told),
+        lambda: open_spool(settings.state, told, wall=wall_s),
         Link(settings.broker, settings.device, courier.put) if settings.broker else None,
         timing=Timing.of(settings.interval_s),
-        clocks=Clocks(time.monotonic, time.time),
+        clocks=Clocks(time.monotonic, wall_s),
         log=log,
         rng=random.Random(),
         encoding=settings.encoding,
@@ -134,7 +135,7 @@ def _loop(
     telemetry = Telemetry(settings.state)
 
     def around() -> Surroundings:
-        return Surroundings(time.time_ns() // 1_000_000, telemetry.read(), clock_synced())
+        return Surroundings(int(wall_s() * 1000), telemetry.read(), clock_synced())
 
     def serves(serving: Serving) -> None:
         event("serving", f"{manifest.name} as {serving.name}, model {serving.artifact.model_id.hex()}")

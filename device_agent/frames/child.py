@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -21,6 +22,7 @@ from device_agent.contract.errors import LinesideError, Unreachable
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Address, Frame, FrameSource, SourceEnded, open_source
 from device_agent.frames.mailbox import Mailbox
+from device_agent.frames.tally import Tally
 
 STARTED, FRAME, ENDED, LOST, FATAL = "started", "frame", "ended", "lost", "fatal"
 """First words of the lines that the child writes to its parent."""
@@ -122,6 +124,8 @@ def main() -> NoReturn:
             return
 
     def put(frame: Frame) -> None:
+        if tally is not None:
+            tally.add(frame)
         mailbox.put(frame)
         tell(FRAME)
 
@@ -129,6 +133,7 @@ def main() -> NoReturn:
     tell(STARTED)
     try:
         source = open_source(order.source)
+        tally = _tally(order.source)
         deliver(source, order.spec, put, asked=lambda: _none(asks.acquire()), first_stamp=order.first_stamp)
     except SourceEnded:
         tell(ENDED)
@@ -141,6 +146,11 @@ def main() -> NoReturn:
         tell(FATAL, f"the capture process has ended by an error in this program: {type(error).__name__}: {error}")
     sys.stdout.flush()
     os._exit(0)  # a camera driver that hangs in its clean-up must not keep the process
+
+
+def _tally(source: Address) -> Tally | None:
+    """Sources that are no camera may be told to account for their frames."""
+    return Tally(Path(source.options["ledger"])) if "ledger" in source.options else None
 
 
 def _none(_: object) -> None:
