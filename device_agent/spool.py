@@ -75,8 +75,8 @@ class Spool:
     """The spool in `path`, made if it is not there, with a new boot begun.
 
     `crashed` says that the last boot did not end with `close`; the next report that is stored then carries the flag
-    GAP, so that the monitor hears of it as surely as of the report. Reports that cannot be read any more are taken out, with
-    an event report_damaged that names them.
+    GAP, so that the monitor hears of it as surely as of the report. Reports that cannot be read any more are taken out,
+    with an event report_damaged that names them.
 
     Raises:
         BadInput: another process holds it, or a later version made it.

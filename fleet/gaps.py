@@ -22,7 +22,7 @@ def write_gaps(tx: Connection, entries: list[Entry]) -> None:
             "monotonic_ms": max(0, entry.report.monotonic_ms - entry.report.interval_ms),
             "kind": KIND,
             "at_ms": entry.at_ms,
-            "text": f"boot {entry.report.boot - 1} ended without closing its interval, its last frames are in no report",
+            "text": f"boot {entry.report.boot - 1} ended in the middle of an interval; its frames are in no report",
         }
         for entry in entries
         if entry.report.flags & GAP

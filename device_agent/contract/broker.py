@@ -74,11 +74,10 @@ def _keepalive_s(query: str, shown: str) -> int | None:
     if not query:
         return None
     name, _, value = query.partition("=")
-    if name != "keepalive" or not (
-        value.isascii() and value.isdecimal() and len(value) < 5 and 6 <= int(value) <= 3600
-    ):
+    number = int(value) if value.isascii() and value.isdecimal() and len(value) < 5 else 0
+    if name != "keepalive" or not 6 <= number <= 3600:
         raise BadInput(f"broker {shown!r}: must read like mqtt://host:1883, at most with ?keepalive=6 to 3600 seconds")
-    return int(value)
+    return number
 
 
 def handshake_fault(broker: Broker, timeout_s: float = 5.0) -> str:
