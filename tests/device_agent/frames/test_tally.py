@@ -9,9 +9,10 @@ import pytest
 
 from device_agent.contract.errors import NotWritable
 from device_agent.contract.manifest import InputSpec
+from device_agent.contract.tally import read_tally
 from device_agent.frames import Frame, SourceEnded, parse_source
 from device_agent.frames.capture import Capture
-from device_agent.frames.tally import Tally, read_tally
+from device_agent.frames.tally import Tally
 
 
 def test_the_capture_process_accounts_for_every_frame(tmp_path: Path) -> None:
