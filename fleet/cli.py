@@ -17,6 +17,7 @@ COMMANDS = {
     "replay": "fleet.commands.replay:replay",
     "quarantine": "fleet.commands.quarantine:quarantine",
     "keys": "fleet.commands.keys:keys",
+    "simulate": "fleet.commands.simulate:simulate",
 }
 
 

@@ -31,8 +31,8 @@ class Run(NamedTuple):
 
 
 class Program:
-    """A command that can be started again. `command(number)` is that of run `number`, from 0; what it writes is appended
-    to `log`, its stdout goes to `out(number)` where that is given."""
+    """A command that can be started again. `command(number)` is that of run `number`, from 0; what it writes is
+    appended to `log`, its stdout goes to `out(number)` where that is given."""
 
     def __init__(
         self,
