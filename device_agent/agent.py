@@ -25,6 +25,7 @@ from device_agent.contract.manifest import ArtifactManifest, BundleManifest
 from device_agent.contract.review import Verdict
 from device_agent.contract.session import Birth
 from device_agent.courier import Courier, Told
+from device_agent.ending import take_cause
 from device_agent.frames.capture import Capture
 from device_agent.identity import expiry
 from device_agent.journal import open_journal
@@ -111,6 +112,8 @@ def make_uplink(settings: Settings, courier: Courier, log: Callable[[str, str], 
         log(kind, text)
         courier.put(Told(kind, text))
 
+    if cause := take_cause(settings.state):
+        told("ended", f"the last run ended by {cause}")
     if settings.broker is None:
         log("no_broker", "reports are kept in the spool")
     return Uplink(

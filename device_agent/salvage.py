@@ -131,6 +131,7 @@ def _collect(copy: Path, order: str, found: dict[tuple[int, int], Salvaged]) -> 
     database = sqlite3.connect(copy)
     database.text_factory = bytes
     try:
+        database.execute("PRAGMA writable_schema=ON")  # else nothing is read of a file that is shorter than it says
         for _, epoch, sequence, payload, *rest in database.execute(f"SELECT * FROM report ORDER BY id {order}"):
             handed, crc = rest or (True, None)
             try:

@@ -112,7 +112,10 @@ def deliver(
 
 def main() -> NoReturn:
     """Run the order on stdin to its end."""
-    order = msgspec.convert(json.load(sys.stdin), Order)
+    text = sys.stdin.read()
+    if not text:  # whoever was about to give it has been killed
+        os._exit(0)
+    order = msgspec.convert(json.loads(text), Order)
     asks = threading.Semaphore(0)
     threading.Thread(target=_follow, args=(order.asks, asks), daemon=True).start()
     os.set_blocking(order.tells, False)
@@ -122,6 +125,8 @@ def main() -> NoReturn:
             os.write(order.tells, line_of(word, text))
         except BlockingIOError:  # thousands of frames wait already: the reader will look
             return
+        except BrokenPipeError:  # the reader has been killed
+            os._exit(0)
 
     def put(frame: Frame) -> None:
         if tally is not None:

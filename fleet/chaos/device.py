@@ -83,6 +83,11 @@ class Device:
         self._look()
         return True
 
+    def say_cause(self, cause: str) -> None:
+        """Leave word for the next run of why this one ended, as the supervisor of a service does."""
+        with suppress(OSError):
+            (self.state / "ended").write_text(f"{cause}\n")
+
     def _look(self) -> None:
         self.wake_camera(kill=True)
         found = read_snapshot(self.state)
@@ -122,23 +127,25 @@ class Device:
                     os.kill(pid, signal.SIGKILL if kill else signal.SIGCONT)
         self._stopped.clear()
 
-    def corrupt_spool(self, at: float, size: int, *, truncate: bool) -> str:
+    def corrupt_spool(self, at: float, size: int, *, truncate: bool, log: bool = False) -> str:
         """Damage the spool of an agent that does not run: `size` bytes from share `at` on are flipped, or all after it
-        cut off. What was done, for the log."""
-        path = self.state / SPOOL
+        cut off, in the database or in its write-ahead log. What was done, for the log of actions."""
+        path = self.state / (f"{SPOOL}-wal" if log else SPOOL)
         before = read_snapshot(self.state)
         if before is None or not path.exists():
-            return "there is no spool yet"
+            return f"there is no {path.name}"
         self.damaged |= before.waiting
         content = bytearray(path.read_bytes())
         start = int(at * len(content))
         if truncate:
             path.write_bytes(content[:start])
-            return f"cut at {start} of {len(content)} bytes, {len(before.waiting)} reports waiting"
+            return f"{path.name} is cut at {start} of {len(content)} bytes, {len(before.waiting)} reports waiting"
         for index in range(start, min(start + size, len(content))):
             content[index] ^= 0xFF
         path.write_bytes(content)
-        return f"{size} bytes flipped at {start} of {len(content)}, {len(before.waiting)} reports waiting"
+        return (
+            f"{size} bytes of {path.name} flipped at {start} of {len(content)}, {len(before.waiting)} reports waiting"
+        )
 
 
 def _is_camera(pid: int) -> bool:

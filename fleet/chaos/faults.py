@@ -124,13 +124,15 @@ def fill_disk(world: World) -> Done:
 
 
 def corrupt_spool(world: World) -> Done:
-    """A killed agent finds its spool damaged."""
-    device = _any(world)
-    device.kill()
-    truncate = world.rng.random() < 0.3
-    text = device.corrupt_spool(world.rng.random(), world.rng.choice((1, 64, 4096)), truncate=truncate)
+    """An agent that was killed, or ended in order, finds its spool damaged."""
+    device, rng = _any(world), world.rng
+    kill = rng.random() < 0.5
+    device.kill() if kill else device.stop()
+    text = device.corrupt_spool(
+        rng.random(), rng.choice((1, 64, 4096)), truncate=rng.random() < 0.3, log=kill and rng.random() < 0.5
+    )
     device.start()
-    return Done(device.name, f"SIGKILL; spool: {text}", kills=1)
+    return Done(device.name, f"{'SIGKILL' if kill else 'ended'}; {text}", kills=int(kill))
 
 
 def jump_clock(world: World) -> Done:
@@ -149,28 +151,29 @@ def hang_camera(world: World) -> Done:
 
 
 def limit_memory(world: World) -> Done:
-    """The kernel kills an agent for want of memory; its supervisor starts it again, without the limit."""
+    """The kernel kills an agent for want of memory; its supervisor starts it again."""
     device = _any(world, list(world.memories))
     process = device.program.process
     if process is None or process.poll() is not None:
         raise Unavailable("its agent is not running just now")
-    world.memories[device.name].limit(process.pid, 8)
-    return Done(device.name, "its memory is limited to 8 MiB")
+    memory = world.memories[device.name]
+    memory.exhaust(process.pid)
+    return Done(device.name, "a neighbour takes its memory", 0, 2.0, memory.relieve)
 
 
 FAULTS: dict[str, tuple[Fault, float]] = {
-    "kill_agent": (kill_agent, 64.0),
+    "kill_agent": (kill_agent, 60.0),
     "kill_broker": (kill_broker, 12.0),
     "kill_monitor": (kill_monitor, 12.0),
     "cut": (cut, 3.0),
     "half_open": (half_open, 2.0),
     "slow": (slow, 3.0),
     "partition": (partition, 2.0),
-    "narrow": (narrow, 1.0),
-    "fill_disk": (fill_disk, 1.0),
-    "corrupt_spool": (corrupt_spool, 1.0),
+    "narrow": (narrow, 1.5),
+    "fill_disk": (fill_disk, 1.5),
+    "corrupt_spool": (corrupt_spool, 2.0),
     "jump_clock": (jump_clock, 3.0),
-    "hang_camera": (hang_camera, 1.0),
-    "limit_memory": (limit_memory, 0.5),
+    "hang_camera": (hang_camera, 1.5),
+    "limit_memory": (limit_memory, 1.5),
 }
 """Faults by name, each with its weight among the others."""

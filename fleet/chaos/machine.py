@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -115,7 +116,7 @@ class Disk:
 
 
 class Memory:
-    """A control group whose memory can be limited; version 1 or 2.
+    """A control group of a device's own, version 1 or 2, in which memory can run out.
 
     Raises:
         Unavailable: there is none that can be written.
@@ -124,8 +125,12 @@ class Memory:
     def __init__(self, number: int) -> None:
         two = (MEMORY.parent / "cgroup.controllers").exists()
         self._folder = (MEMORY.parent if two else MEMORY) / f"lineside-{os.getpid()}-{number}"
-        self._limit = self._folder / ("memory.max" if two else "memory.limit_in_bytes")
-        self._count = self._folder / ("memory.events" if two else "memory.oom_control")
+        names = ("memory.max", "memory.current", "memory.events")
+        old = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control")
+        self._limit, self._used, self._count = (self._folder / name for name in (names if two else old))
+        self._none = "max" if two else "-1"
+        self._hog: subprocess.Popen[bytes] | None = None
+        self.kills_seen = 0
         try:
             self._folder.mkdir()
             self._limit.read_text()
@@ -133,23 +138,52 @@ class Memory:
             self.close()
             raise Unavailable(f"{self._folder}: no memory control group: {(error.strerror or '').lower()}") from error
 
-    def limit(self, pid: int, mib: int) -> None:
-        """Put a process into the group, with at most so much memory together with what it starts."""
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What goes before a command so that it runs in the group."""
+        return ("/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self._folder / "cgroup.procs"))
+
+    def exhaust(self, victim: int) -> None:
+        """Let a neighbour in the group take what is left; the kernel then kills the victim first.
+
+        Raises:
+            Unavailable: the limit cannot be set, or the victim has ended.
+        """
         try:
-            (self._folder / "cgroup.procs").write_text(str(pid))
-            self._limit.write_text(str(mib << 20))
+            Path(f"/proc/{victim}/oom_score_adj").write_text("1000")
+            self._limit.write_text(str(int(self._used.read_text()) + (1 << 20)))
         except OSError as error:
             raise Unavailable(f"{self._limit}: {(error.strerror or str(error)).lower()}") from error
+        self._hog = subprocess.Popen([*self.prefix, sys.executable, "-c", _HOG])
 
-    @property
-    def kills(self) -> int:
-        """How often the kernel killed in this group for want of memory."""
-        for line in self._count.read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-        return 0
+    def relieve(self) -> None:
+        """End the neighbour and lift the limit."""
+        if self._hog is not None:
+            self._hog.kill()
+            self._hog.wait()
+            self._hog = None
+        with suppress(OSError):
+            self._limit.write_text(self._none)
+
+    def killed(self) -> bool:
+        """Did the kernel kill in this group for want of memory since it was last asked?"""
+        kills = 0
+        with suppress(OSError):
+            lines = self._count.read_text().splitlines()
+            kills = sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+        before, self.kills_seen = self.kills_seen, kills
+        return kills > before
 
     def close(self) -> None:
         """Remove the group, which must be empty."""
+        self.relieve()
         with suppress(OSError):
             self._folder.rmdir()
+
+
+_HOG = """
+import time
+open("/proc/self/oom_score_adj", "w").write("-1000")
+room = bytearray(4 << 20)
+time.sleep(60)
+"""

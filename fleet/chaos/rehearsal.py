@@ -90,7 +90,7 @@ class Rehearsal:
         if number == 1 and (disk := self._have("fill_disk", lambda: Disk(folder / "state"))) is not None:
             self.disks[name] = disk
         if number == 2 and (memory := self._have("limit_memory", lambda: Memory(number))) is not None:
-            self.memories[name] = memory
+            self.memories[name], prefix = memory, memory.prefix
         proxy = self.proxies[name] = self.network.proxy(self.broker.port, host=host, seed=seed + number)
         return Device(name, folder, bundle, f"{host}:{proxy.port}", self.pace, prefix)
 
@@ -133,7 +133,10 @@ class Rehearsal:
             heal()
         for device in self.devices:
             if device.note_death():
-                self.log("died", device.name, "it ended by itself and is started again")
+                memory = self.memories.get(device.name)
+                cause = "oom-kill" if memory is not None and memory.killed() else "exit"
+                device.say_cause(cause)
+                self.log("died", device.name, f"it ended by {cause} and is started again")
                 device.start()
         if self.monitor.note_death():
             self.log("died", "monitor", "it ended by itself and is started again")

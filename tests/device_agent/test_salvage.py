@@ -97,6 +97,17 @@ def test_nothing_can_be_read(tmp_path: Path, make_report: Make, heard: Heard, co
     assert [kind for kind, _ in heard] == ["spool_salvaged"]
 
 
+def test_of_a_file_that_was_cut_off_the_beginning_is_read(tmp_path: Path, make_report: Make, heard: Heard) -> None:
+    epoch = fill(tmp_path, make_report, heard)
+    content = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(content[: len(content) * 3 // 4])
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    rows = spool.pending(limit=-1)
+    spool.close()
+    assert 100 < len(rows) < 200 and {row.epoch for row in rows} == {epoch}
+    assert [kind for kind, _ in heard] == ["spool_salvaged"]
+
+
 def test_twice_in_the_same_second(tmp_path: Path, heard: Heard) -> None:
     for content in (b"one" * 4000, b"two" * 4000):
         (tmp_path / NAME).write_bytes(content)
