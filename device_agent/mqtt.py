@@ -214,7 +214,7 @@ def start(client: Client, broker: Broker) -> None:
     limits = {"SessionExpiryInterval": SESSION_EXPIRY_S, "MaximumPacketSize": MAX_PACKET_BYTES}
     properties = _properties(protocol, PacketTypes.CONNECT, **limits)
     clean: CleanStartOption = True if protocol == MQTTv5 else MQTT_CLEAN_START_FIRST_ONLY
-    keepalive_s = 2 * (broker.keepalive_s or KEEPALIVE_S) // 3  # paho waits for two: until it asks, and for the answer
+    keepalive_s = (broker.keepalive_s or KEEPALIVE_S) // 3  # paho waits for two, and then it is waited to connect again
     client.connect_async(broker.host, broker.port, keepalive_s, clean_start=clean, properties=properties)
     client.loop_start()
 

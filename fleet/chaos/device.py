@@ -12,15 +12,15 @@ from fleet.chaos.bundle import SIDE
 from fleet.chaos.programs import Program, python
 from fleet.chaos.snapshot import SPOOL, Snapshot, read_snapshot
 
-KEEPALIVE_S = 6
 _CAMERA = b"device_agent.frames.child"
 
 
 class Pace(NamedTuple):
-    """How fast a rehearsal goes: seconds a report, frames per second."""
+    """How fast a rehearsal goes: seconds a report, frames per second, seconds of keep-alive."""
 
     interval_s: float
     fps: float
+    keepalive_s: int = 6
 
 
 class Device:
@@ -59,7 +59,12 @@ class Device:
             *self._prefix,
             *python("device_agent", "run", "--bundle", str(self._bundle), "--device", self.name),
             *("--state", str(self.state), "--source", source, "--verdicts", "-"),
-            *("--interval", f"{self._pace.interval_s:g}", "--broker", f"mqtt://{self.broker}?keepalive={KEEPALIVE_S}"),
+            *(
+                "--interval",
+                f"{self._pace.interval_s:g}",
+                "--broker",
+                f"mqtt://{self.broker}?keepalive={self._pace.keepalive_s}",
+            ),
         ]
 
     def start(self) -> None:

@@ -69,12 +69,14 @@ class Stage(Rehearsal):
 
 @pytest.fixture
 def rehearse(mosquitto_program: str, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    """`rehearse(agents=1, interval_s=0.3, fps=20, seed=0)`: a fleet that runs."""
+    """`rehearse(agents=1, interval_s=0.3, fps=20, seed=0, keepalive_s=6)`: a fleet that runs."""
     stages: list[Stage] = []
 
-    def begin(agents: int = 1, interval_s: float = 0.3, fps: float = 20.0, seed: int = 0) -> Stage:
+    def begin(
+        agents: int = 1, interval_s: float = 0.3, fps: float = 20.0, seed: int = 0, keepalive_s: int = 6
+    ) -> Stage:
         folder = tmp_path / f"fleet-{len(stages)}"
-        pace = Pace(interval_s, fps)
+        pace = Pace(interval_s, fps, keepalive_s)
         stage = Stage(folder, agents, mosquitto_program, pace, seed=seed, say=lambda _line: None, bundle=None)
         stages.append(stage)
         stage.start()
