@@ -11,26 +11,30 @@ from fleet.schema import EVENT
 from fleet.store import upsert
 
 KIND = "gap"
+_BEGIN = "epoch "
 
 
 def write_gaps(tx: Connection, entries: list[Entry]) -> None:
     """An event for each of the new reports before which its device lost count."""
-    rows = {
-        (entry.device, entry.report.boot): {
-            "device": entry.device,
-            "boot": entry.report.boot,
-            "monotonic_ms": max(0, entry.report.monotonic_ms - entry.report.interval_ms),
-            "kind": KIND,
-            "at_ms": entry.at_ms,
-            "text": f"boot {entry.report.boot - 1} ended in the middle of an interval; its frames are in no report",
-        }
-        for entry in entries
-        if entry.report.flags & GAP
+    rows = [_row(entry) for entry in entries if entry.report.flags & GAP]
+    upsert(tx, EVENT, rows, keep=("at_ms",))
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    """A spool goes on in another epoch after each gap, so epochs tell gaps apart; boots may be counted anew."""
+    report = entry.report
+    return {
+        "device": entry.device,
+        "boot": report.boot,
+        "monotonic_ms": max(0, report.monotonic_ms - report.interval_ms),
+        "kind": KIND,
+        "at_ms": entry.at_ms,
+        "text": f"{_BEGIN}{report.epoch:08x} begins: what was open when the boot before this one ended is in no report",
     }
-    upsert(tx, EVENT, list(rows.values()), keep=("at_ms",))
 
 
 def read_gaps(tx: Connection) -> dict[str, int]:
-    """How many boots of each device began with a gap, by its reports or by its own events."""
-    asked = select(EVENT.c.device, func.count(EVENT.c.boot.distinct())).where(EVENT.c.kind == KIND)
-    return {device: int(count) for device, count in tx.execute(asked.group_by(EVENT.c.device))}
+    """How many gaps each device had, by its reports; what its own events say of them is not counted again."""
+    asked = select(EVENT.c.device, func.count(EVENT.c.text.distinct()))
+    told = asked.where((EVENT.c.kind == KIND) & EVENT.c.text.startswith(_BEGIN))
+    return {device: int(count) for device, count in tx.execute(told.group_by(EVENT.c.device))}
