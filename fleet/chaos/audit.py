@@ -73,6 +73,8 @@ def audit(devices: Iterable[Device], engine: Engine, interval_s: float) -> list[
         for run in device.program.runs:
             snapshot = device.snapshots.get(run.number)
             _compare_run(account, device, run, reports, interval_s, snapshot is not None and snapshot.epoch in spoilt)
+        if not account.answered:
+            account.faults.append("no frame was answered, see its agent.log")
         account.gaps = sum(bool(report.flags & GAP) for report in reports)
         if account.told < account.gaps:
             account.faults.append(f"the monitor shows {account.told} gaps of {account.gaps}")

@@ -55,7 +55,12 @@ class Program:
             out: IO[bytes] = self._out(number).open("ab") if self._out else log
             self._start_ns = time.monotonic_ns()
             self.process = subprocess.Popen(
-                self._command(number), stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self._environment
+                self._command(number),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for whoever started it, which ends it in order
             )
             out.close()
 

@@ -34,7 +34,11 @@ class FramesLost(LinesideError):
 )
 @click.option("--fps", type=Finite(0.1, 200), default=20.0, show_default=True, help="Frames per second of each agent.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the faults and their victims.")
-@click.option("--bundle", type=_PATH, help="What the agents serve; default: a bundle for the fake runtime.")
+@click.option(
+    "--bundle",
+    type=click.Path(exists=True, path_type=Path),
+    help="What the agents serve; default: a bundle for the fake runtime.",
+)
 @click.option("--broker-program", default="mosquitto", show_default=True, help="Mosquitto, by name or path.")
 @click.option("--out", type=_PATH, required=True, help="Folder, new or empty: logs, ledger.json, actions.jsonl.")
 @json_option
@@ -55,6 +59,8 @@ def simulate(agents: int, chaos: bool, out: Path, as_json: bool, **options: Any)
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: must be a new or an empty folder")
+    if any(sign in str(out.resolve()) for sign in ",:"):
+        raise BadInput(f"{out}: its path must be without ',' and ':'")
     if options["kills"] and not chaos:
         raise BadInput("--kills is for --chaos")
     pace, broker = Pace(options["interval_s"], options["fps"]), find_broker(options["broker_program"])
