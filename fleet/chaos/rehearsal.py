@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import func, select
 
-from device_agent.contract.errors import LinesideError, NotWritable
-from device_agent.contract.report import read_report
-from fleet.chaos.audit import Account, audit, committed_keys
+from device_agent.contract.errors import NotWritable
+from fleet.chaos.audit import Account, audit
 from fleet.chaos.bundle import write_fake_bundle
+from fleet.chaos.delivery import deliver
 from fleet.chaos.device import Device, Pace
 from fleet.chaos.faults import FAULTS, Done
 from fleet.chaos.machine import Disk, Memory, Unavailable, Wire
@@ -26,7 +26,6 @@ from fleet.store import open_store
 
 TURN_S = 0.05
 RECOVERED_S = 12.0
-PATIENCE_S = 180.0
 Say = Callable[[str], None]
 
 
@@ -59,6 +58,7 @@ class Rehearsal:
             bundle = folder / "rehearsal.lineside"
             write_fake_bundle(bundle)
         self.url = f"sqlite:///{folder / 'fleet.db'}"
+        self.engine = open_store(self.url, create=True)
         self.broker, self.network = Broker(broker_program, folder), Network()
         self.monitor = Program(self._serve, folder / "monitor.log")
         self.busy: set[str] = set()
@@ -203,54 +203,12 @@ class Rehearsal:
 
     def stored(self) -> int:
         """Reports in the monitor's store."""
-        try:
-            with open_store(self.url).connect() as tx:
-                return int(tx.scalar(select(func.count()).select_from(REPORT)) or 0)
-        except LinesideError:
-            return 0
-
-    def lacking(self, device: Device) -> int:
-        """Reports that the device is known to have committed and the store does not have."""
-        asked = select(REPORT.c.epoch, REPORT.c.first, REPORT.c.sequence).where(REPORT.c.device == device.name)
-        with open_store(self.url).connect() as tx:
-            rows = tx.execute(asked).all()
-        held = {(row.epoch, sequence) for row in rows for sequence in range(row.first, row.sequence + 1)}
-        return len(committed_keys(device) - device.damaged - held)
+        with self.engine.connect() as tx:
+            return int(tx.scalar(select(func.count()).select_from(REPORT)) or 0)
 
     def deliver(self) -> float:
-        """Wait until everything that was committed is stored, and end the agents in order; seconds that it took.
-
-        What an agent could not deliver before it ended is delivered by a further run.
-        """
-        start = time.monotonic()
-        self._await(lambda: all(self._is_fresh(device) for device in self.devices))
-        behind = list(self.devices)
-        while behind and time.monotonic() - start < PATIENCE_S:
-            for device in behind:
-                if not device.program.running:
-                    device.start()
-            self._await(lambda: all(self._is_fresh(device) for device in behind))  # noqa: B023
-            for device in behind:
-                device.stop()
-            self._await(lambda: not any(map(self.lacking, behind)), 10.0)  # noqa: B023
-            behind = [device for device in behind if self.lacking(device)]
-        return time.monotonic() - start
-
-    def _is_fresh(self, device: Device) -> bool:
-        """Is nothing missing, and the newest report just in? Then the rest comes live."""
-        asked = select(REPORT.c.payload).where(REPORT.c.device == device.name).order_by(REPORT.c.received_ms.desc())
-        with open_store(self.url).connect() as tx:
-            newest = [read_report(row.payload).monotonic_ms for row in tx.execute(asked.limit(20))]
-        age_s = time.monotonic() - max(newest, default=0) / 1000
-        return age_s < 3 * self.pace.interval_s + 1 and not self.lacking(device)
-
-    def _await(self, true: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            if true():
-                return True
-            time.sleep(0.5)
-        return False
+        """Wait until everything that was committed is stored, and end the agents in order; seconds that it took."""
+        return deliver(self.engine, self.devices, self.pace.interval_s)
 
     def end(self) -> list[Account]:
         """End monitor and broker in order; the accounts of all devices."""
@@ -258,7 +216,7 @@ class Rehearsal:
             device.stop()
         self.monitor.stop()
         self.broker.stop()
-        return audit(self.devices, open_store(self.url), self.pace.interval_s)
+        return audit(self.devices, self.engine, self.pace.interval_s)
 
     def close(self) -> None:
         """End whatever still runs, and give back what was taken from the machine."""

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from fleet.chaos.audit import Account, read_stored
+from fleet.chaos.delivery import wait_for
 from fleet.chaos.device import Pace
 from fleet.chaos.rehearsal import Rehearsal
 from fleet.schema import EVENT
@@ -23,7 +24,7 @@ class Stage(Rehearsal):
     def wait_for_reports(self, more: int = 4, *, device: int | None = None) -> None:
         """Return when the monitor has so many further reports, of one device or of all together."""
         before = self.count(device)
-        assert self._await(lambda: self.count(device) >= before + more, 60.0), self.journals()
+        assert wait_for(lambda: self.count(device) >= before + more, 60.0), self.journals()
 
     def count(self, device: int | None = None) -> int:
         """Stored reports."""
