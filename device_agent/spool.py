@@ -74,9 +74,9 @@ class Damaged(LinesideError):
 class Spool:
     """The spool in `path`, made if it is not there, with a new boot begun.
 
-    `crashed` says that the last boot did not end with `close`; the next report that is stored then carries the flag
-    GAP, so that the monitor hears of it as surely as of the report. Reports that cannot be read any more are taken out,
-    with an event report_damaged that names them.
+    `crashed` says that the last boot did not end with `close`. Reports that cannot be read any more are taken out, with
+    an event report_damaged that names them. After either the next report that is stored carries the flag GAP, so that
+    the monitor hears of it as surely as of the report.
 
     Raises:
         BadInput: another process holds it, or a later version made it.
@@ -202,7 +202,7 @@ class Spool:
         with self._guard(), self._transaction():
             for row in rows:
                 self._run("DELETE FROM report WHERE id = ?", row[:1])
-        self._bytes = self._sum_bytes()
+        self._bytes, self.gap_due = self._sum_bytes(), True
         names = ", ".join(str(row[2]) for row in rows[:20]) + (" ..." if len(rows) > 20 else "")
         self._event("report_damaged", f"lost by damage on disk: the reports with sequence {names}")
 

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.report import GAP
-from fleet.ledger import Entry
+from fleet.ledger import Entry, first_of
 from fleet.schema import EVENT
 from fleet.store import upsert
 
@@ -21,7 +21,7 @@ def write_gaps(tx: Connection, entries: list[Entry]) -> None:
 
 
 def _row(entry: Entry) -> dict[str, object]:
-    """A spool goes on in another epoch after each gap, so epochs tell gaps apart; boots may be counted anew."""
+    """Epoch and sequence tell gaps apart; boots may be counted anew."""
     report = entry.report
     return {
         "device": entry.device,
@@ -29,7 +29,7 @@ def _row(entry: Entry) -> dict[str, object]:
         "monotonic_ms": max(0, report.monotonic_ms - report.interval_ms),
         "kind": KIND,
         "at_ms": entry.at_ms,
-        "text": f"{_BEGIN}{report.epoch:08x} begins: what was open when the boot before this one ended is in no report",
+        "text": f"{_BEGIN}{report.epoch:08x} from report {first_of(report)}: frames of before are in no report",
     }
 
 

@@ -117,6 +117,10 @@ def _compare_keys(account: Account, device: Device, reports: list[DeviceReport])
     account.twice = len(held) - len(set(held))
     account.damaged = len(lacking & device.damaged)
     account.missing = len(lacking - device.damaged)
+    for damage in device.damages:
+        after = next((report for report in reports if report.monotonic_ms * 1_000_000 > damage.at_ns), None)
+        if damage.waiting & lacking and (after is None or not after.flags & GAP):
+            account.faults.append("damage took reports, and no gap tells of it")
     if account.missing:
         account.faults.append(f"{account.missing} committed reports are not in the store")
     if account.twice:

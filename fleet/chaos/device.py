@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,13 @@ class Pace(NamedTuple):
     interval_s: float
     fps: float
     keepalive_s: int = 6
+
+
+class Damage(NamedTuple):
+    """When a spool was corrupted, on the monotonic clock, and the keys of the reports that waited in it."""
+
+    at_ns: int
+    waiting: frozenset[tuple[int, int]]
 
 
 class Device:
@@ -41,7 +49,7 @@ class Device:
             environment={"LINESIDE_CLOCK_OFFSET": str(self._offset)},
         )
         self.snapshots: dict[int, Snapshot] = {}
-        self.damaged: set[tuple[int, int]] = set()
+        self.damages: list[Damage] = []
         self._stopped: list[int] = []
 
     def frames(self, number: int) -> Path:
@@ -87,6 +95,11 @@ class Device:
             return False
         self._look()
         return True
+
+    @property
+    def damaged(self) -> set[tuple[int, int]]:
+        """Keys of reports that a damage may have taken."""
+        return {key for damage in self.damages for key in damage.waiting}
 
     def say_cause(self, cause: str) -> None:
         """Leave word for the next run of why this one ended, as the supervisor of a service does."""
@@ -139,7 +152,7 @@ class Device:
         before = read_snapshot(self.state)
         if before is None or not path.exists():
             return f"there is no {path.name}"
-        self.damaged |= before.waiting
+        self.damages.append(Damage(time.monotonic_ns(), before.waiting))
         content = bytearray(path.read_bytes())
         start = int(at * len(content))
         if truncate:
