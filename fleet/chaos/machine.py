@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -175,10 +176,17 @@ class Memory:
         return kills > before
 
     def close(self) -> None:
-        """Remove the group, which must be empty."""
+        """Remove the group, as soon as what ran in it is gone."""
         self.relieve()
-        with suppress(OSError):
-            self._folder.rmdir()
+        for _ in range(50):
+            try:
+                self._folder.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
 
 
 _HOG = """

@@ -38,7 +38,8 @@ def test_a_kill_in_the_middle_costs_the_open_interval_and_a_gap_says_so(rehearse
 
 @pytest.fixture
 def ended(rehearse):
-    stage = rehearse(interval_s=1.0, fps=25)
+    stage = rehearse(interval_s=2.0, fps=25)
+    stage.wait_for_reports(1)
     stage.run_for(0.7)
     stage.devices[0].kill()
     stage.devices[0].start()
