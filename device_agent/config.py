@@ -24,16 +24,20 @@ class Timing(NamedTuple):
     retry_high_s: float
     resend_live_s: float
     resend_backfill_s: float
+    retry_first_s: float
 
     @classmethod
     def of(cls, interval_s: float) -> Timing:
-        """10 s for the broker to answer; retries of 1 to 300 s; a resend without progress after 360 s live, 30 s in
-        backfill; less of each at short intervals.
+        """10 s for the broker to answer; retries of 1 to 300 s, the first one within 40 s, so that a broker that
+        restarts is not stormed by its fleet; a resend without progress after 360 s live, 30 s in backfill; less of each
+        at short intervals.
 
         >>> Timing.of(60)
-        Timing(connect_s=10.0, retry_low_s=1.0, retry_high_s=300.0, resend_live_s=360.0, resend_backfill_s=30.0)
+        Timing(connect_s=10.0, retry_low_s=1.0, retry_high_s=300.0, resend_live_s=360.0, resend_backfill_s=30.0,
+            retry_first_s=40.0)
         >>> Timing.of(1)
-        Timing(connect_s=3.0, retry_low_s=1.0, retry_high_s=5.0, resend_live_s=10.0, resend_backfill_s=5.0)
+        Timing(connect_s=3.0, retry_low_s=1.0, retry_high_s=5.0, resend_live_s=10.0, resend_backfill_s=5.0,
+            retry_first_s=2.0)
         """
         return cls(
             min(10.0, max(3.0, interval_s)),
@@ -41,6 +45,7 @@ class Timing(NamedTuple):
             max(2.0, min(300.0, 5.0 * interval_s)),
             min(360.0, 10.0 * interval_s),
             min(30.0, max(5.0, 5.0 * interval_s)),
+            min(40.0, max(2.0, 0.7 * interval_s)),
         )
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime, timezone
 from importlib.metadata import version
 
+from device_agent.clock import wall_s
 from device_agent.config import Camera, Settings, Timing, phase_s
 from device_agent.contract.codec import SCHEMA
 from device_agent.contract.manifest import BundleManifest, InputSpec
@@ -113,7 +114,7 @@ class Desk:
         telemetry, settings, watched = Telemetry(self.camera.state), self._settings, self._watched
 
         def around() -> Surroundings:
-            return Surroundings(time.time_ns() // 1_000_000, telemetry.read(), clock_synced())
+            return Surroundings(int(wall_s() * 1000), telemetry.read(), clock_synced())
 
         def serves(serving: Serving) -> None:
             self.event("serving", f"{manifest.name} as {serving.name}, model {serving.artifact.model_id.hex()}")
@@ -185,10 +186,10 @@ def make_uplink(
     if camera.broker is None:
         log("no_broker", "reports are kept in the spool")
     return Uplink(
-        lambda: open_spool(camera.state, told),
+        lambda: open_spool(camera.state, told, wall=wall_s),
         Link(camera.broker, camera.device, courier.put) if camera.broker else None,
         timing=Timing.of(settings.interval_s),
-        clocks=Clocks(time.monotonic, time.time),
+        clocks=Clocks(time.monotonic, wall_s),
         log=log,
         rng=random.Random(),
         encoding=settings.encoding,

@@ -26,6 +26,7 @@ from device_agent.contract.broker import Broker, handshake_fault
 from device_agent.contract.errors import LinesideError, Unreachable
 
 KEEPALIVE_S = 60
+"""A connection over which nothing comes any more is given up, and another one made, within one and a half of these."""
 SESSION_EXPIRY_S = 60
 WILL_DELAY_S = 30
 CONNECT_TIMEOUT_S = 5.0
@@ -213,7 +214,8 @@ def start(client: Client, broker: Broker) -> None:
     limits = {"SessionExpiryInterval": SESSION_EXPIRY_S, "MaximumPacketSize": MAX_PACKET_BYTES}
     properties = _properties(protocol, PacketTypes.CONNECT, **limits)
     clean: CleanStartOption = True if protocol == MQTTv5 else MQTT_CLEAN_START_FIRST_ONLY
-    client.connect_async(broker.host, broker.port, KEEPALIVE_S, clean_start=clean, properties=properties)
+    keepalive_s = (broker.keepalive_s or KEEPALIVE_S) // 3  # paho waits for two, and then it is waited to connect again
+    client.connect_async(broker.host, broker.port, keepalive_s, clean_start=clean, properties=properties)
     client.loop_start()
 
 

@@ -29,7 +29,7 @@ def open_spool(
     folder: Path, event: Event, *, cap_bytes: int = CAP_BYTES, wall: Callable[[], float] = time.time
 ) -> Spool:
     """The spool in a state folder. Events: spool_salvaged after damage, report_damaged for single reports, gap after a
-    boot that did not end in order.
+    boot that did not end in order. After either of the first and the last the next report carries the flag GAP.
 
     A salvaged report keeps the key that it had, so that one which the monitor has already is not counted twice; new
     reports get the new spool's epoch.
@@ -55,6 +55,7 @@ def open_spool(
     if kept:
         found = len(spool.pending(limit=-1))
         event("spool_salvaged", f"{found} reports were read; the old spool is kept as {kept}: {why}"[:300])
+        spool.gap_due = True
     if spool.crashed:
         event("gap", f"boot {spool.boot - 1} ended without closing its interval")
     return spool
@@ -130,6 +131,7 @@ def _collect(copy: Path, order: str, found: dict[tuple[int, int], Salvaged]) -> 
     database = sqlite3.connect(copy)
     database.text_factory = bytes
     try:
+        database.execute("PRAGMA writable_schema=ON")  # else nothing is read of a file that is shorter than it says
         for _, epoch, sequence, payload, *rest in database.execute(f"SELECT * FROM report ORDER BY id {order}"):
             handed, crc = rest or (True, None)
             try:

@@ -23,7 +23,7 @@ import msgspec
 
 from device_agent.contract.codec import encode
 from device_agent.contract.errors import BadInput, LinesideError, NotWritable
-from device_agent.contract.report import DeviceReport, read_report
+from device_agent.contract.report import GAP, DeviceReport, read_report
 from device_agent.merging import SPANS_MS, merge, mergeable
 
 FORMAT = 2
@@ -75,7 +75,8 @@ class Spool:
     """The spool in `path`, made if it is not there, with a new boot begun.
 
     `crashed` says that the last boot did not end with `close`. Reports that cannot be read any more are taken out, with
-    an event report_damaged that names them.
+    an event report_damaged that names them. After either the next report that is stored carries the flag GAP, so that
+    the monitor hears of it as surely as of the report.
 
     Raises:
         BadInput: another process holds it, or a later version made it.
@@ -115,7 +116,7 @@ class Spool:
                     self._run(statement)
                 self._write_meta(format=FORMAT, boot=_first_boot(wall()) - 1, clean=1, **_new_epoch())
             self._meta = self._read_meta()
-            self.crashed = not self._meta["clean"]
+            self.crashed = self.gap_due = not self._meta["clean"]
             self._write_meta(boot=self._meta["boot"] + 1, clean=0, **(_new_epoch() if self.crashed else {}))
         self._run("PRAGMA wal_checkpoint(TRUNCATE)")  # a boot and an epoch are never begun twice
         self.last_id = int(self._run("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()[0])
@@ -157,12 +158,13 @@ class Spool:
             Damaged: the file is corrupt.
         """
         sequence = self.next_sequence
-        report = msgspec.structs.replace(report, epoch=self.epoch, sequence=sequence, boot=self.boot)
+        flags = report.flags | (GAP if self.gap_due else 0)
+        report = msgspec.structs.replace(report, epoch=self.epoch, sequence=sequence, boot=self.boot, flags=flags)
         payload = encode(report)
         with self._guard(), self._transaction():
             row = self._insert(Salvaged(self.epoch, sequence, payload, handed))
             self._write_meta(next=sequence + 1)
-        self.last_id = row
+        self.last_id, self.gap_due = row, False
         return Stored(row, self.epoch, sequence, payload, handed, report)
 
     def restore(self, reports: Iterable[Salvaged]) -> None:
@@ -200,7 +202,7 @@ class Spool:
         with self._guard(), self._transaction():
             for row in rows:
                 self._run("DELETE FROM report WHERE id = ?", row[:1])
-        self._bytes = self._sum_bytes()
+        self._bytes, self.gap_due = self._sum_bytes(), True
         names = ", ".join(str(row[2]) for row in rows[:20]) + (" ..." if len(rows) > 20 else "")
         self._event("report_damaged", f"lost by damage on disk: the reports with sequence {names}")
 
@@ -288,10 +290,10 @@ class Spool:
         return len(gone)
 
     def close(self) -> None:
-        """End this boot in order."""
+        """End this boot in order; a gap that no report has told of yet is left to the next boot."""
         try:
             with self._guard(), self._transaction():
-                self._write_meta(clean=1)
+                self._write_meta(clean=int(not self.gap_due))
         finally:
             self.abandon()
 

@@ -220,7 +220,7 @@ class Uplink:
         self.online = False
         self._failures += 3 if refused else 1
         low, high = self._timing.retry_low_s, self._timing.retry_high_s
-        limit = min(high, low * 2 ** min(self._failures, 10))
+        limit = min(high, self._timing.retry_first_s * 2 ** min(self._failures - 1, 10))
         self._retry_at = self._clocks.monotonic() + self._rng.uniform(min(low, limit), limit)
         if refused:
             self.rejected(why)

@@ -18,6 +18,7 @@ COMMANDS = {
     "quarantine": "fleet.commands.quarantine:quarantine",
     "keys": "fleet.commands.keys:keys",
     "samples": "fleet.commands.samples:samples",
+    "simulate": "fleet.commands.simulate:simulate",
 }
 
 

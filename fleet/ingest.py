@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from device_agent.detector.normal import Learning
 from fleet.alerts import AlertBook, Change
 from fleet.detector_fleet import DetectorFleet, Settings
+from fleet.gaps import write_gaps
 from fleet.inbox import Batch, Reject
 from fleet.ledger import Entry, Ledger
 from fleet.models import model_of_birth, read_models, write_models
@@ -95,6 +96,7 @@ class Ingest:
         self._write_learning(tx, self.fleet.learn(entries))
         outcome.changes += self.alerts.step(self.fleet.readings, judged & self.fleet.readings.keys(), now_ms)
         self.ledger.write(tx, entries)
+        write_gaps(tx, entries)
         self.registry.write(tx)
         self._write_memory(tx, judged)
         self.alerts.write(tx, outcome.changes)

@@ -66,7 +66,7 @@ class Link:
 
     def start(self) -> None:
         """Connect, and again whenever it is lost, in a thread of its own."""
-        self._client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
+        self._client.connect_async(self._broker.host, self._broker.port, self._broker.keepalive_s or KEEPALIVE_S)
         self._client.loop_start()
 
     def mend(self) -> None:

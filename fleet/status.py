@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import Alert
 from fleet.alerts import read_alerts
+from fleet.gaps import read_gaps
 from fleet.heartbeat import Heartbeat, read_heard, read_heartbeat, say_trouble
 from fleet.models import read_models
 from fleet.reading import Reading
@@ -24,7 +25,8 @@ SILENT = ("silent", "offline")
 class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One device. Times in wall-clock ms; `health` and `silent_since_ms` as of when the monitor last heard devices.
     `frames_per_minute` over the last five minutes and two reports, 0 when none comes any more; `missing` counts reports
-    that the device no longer had, `score` with the scores at which it warns and pages (natural log of an e-value)."""
+    that the device no longer had, `gaps` its boots before which frames are in no report, `score` with the scores at
+    which it warns and pages (natural log of an e-value)."""
 
     device: str
     site: str
@@ -41,6 +43,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     dropped: int
     missing: int
+    gaps: int
     frames_per_minute: float | None
     score: float | None
     warn_at: float | None
@@ -76,7 +79,7 @@ def read_status(tx: Connection, now_ms: int) -> FleetStatus:
     readings = read_readings(tx)
     passed = tx.execute(select(SPOOL.c.device, func.sum(SPOOL.c.missing)).group_by(SPOOL.c.device))
     missing = {device: int(count) for device, count in passed}
-    rates = _rates(tx, now_ms)
+    gaps, rates = read_gaps(tx), _rates(tx, now_ms)
     beat, heard = read_heartbeat(tx), read_heard(tx, now_ms)
     names = {model_id: model.name for model_id, model in models.items()}
     devices = []
@@ -86,7 +89,8 @@ def read_status(tx: Connection, now_ms: int) -> FleetStatus:
         name = names.get(device.model or "", "")
         health = device.health(heard)
         concerned = concerning[device.device]
-        devices.append(_device_status(device, health, reading, concerned, name, missing.get(device.device, 0), rate))
+        counts = missing.get(device.device, 0), gaps.get(device.device, 0)
+        devices.append(_device_status(device, health, reading, concerned, name, *counts, rate))
     quarantined = tx.scalar(select(func.coalesce(func.sum(QUARANTINE.c.times), 0))) or 0
     return FleetStatus(
         at_ms=now_ms,
@@ -111,6 +115,7 @@ def _device_status(
     alerts: list[Alert],
     model_name: str,
     missing: int,
+    gaps: int,
     rate: float | None,
 ) -> DeviceStatus:
     order = ("critical", "page", "warn", "info")
@@ -131,6 +136,7 @@ def _device_status(
         frames=device.frames,
         dropped=device.dropped,
         missing=missing,
+        gaps=gaps,
         frames_per_minute=rate,
         score=reading.score if reading else None,
         warn_at=reading.warn_at if reading else None,

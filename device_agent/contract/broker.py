@@ -14,7 +14,7 @@ ALERT_S = 1.0
 
 
 class Broker(NamedTuple):
-    """Where to speak MQTT; `str()` of it shows no password."""
+    """Where to speak MQTT; `str()` of it shows no password. `keepalive_s` is None where the program's own is good."""
 
     host: str
     port: int
@@ -22,6 +22,7 @@ class Broker(NamedTuple):
     password: str | None = None
     tls: bool = False
     credentials: Credentials = Credentials()
+    keepalive_s: int | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -32,12 +33,15 @@ class Broker(NamedTuple):
 
 
 def parse_broker(url: str, credentials: Credentials = Credentials()) -> Broker:  # noqa: B008
-    """The broker at a URL; without a port 1883, or 8883 for mqtts.
+    """The broker at a URL; without a port 1883, or 8883 for mqtts. `?keepalive=20` at its end is for networks that drop
+    idle connections: 6 to 3600 s.
 
     >>> print(parse_broker("mqtt://press:pa%20ss@10.0.0.5"))
     mqtt://10.0.0.5:1883
     >>> parse_broker("mqtt://press:pa%20ss@10.0.0.5").password
     'pa ss'
+    >>> parse_broker("mqtt://10.0.0.5?keepalive=20").keepalive_s
+    20
 
     Raises:
         BadInput: not such a URL; credentials for mqtt, which shows none.
@@ -54,15 +58,26 @@ def parse_broker(url: str, credentials: Credentials = Credentials()) -> Broker: 
     except ValueError:
         raise wrong from None
     tls = parts.scheme == "mqtts"
-    beyond = parts.path.strip("/") or parts.query or parts.fragment
+    beyond = parts.path.strip("/") or parts.fragment
     plain = host.isprintable() and " " not in host
     if parts.scheme not in ("mqtt", "mqtts") or not host or not plain or beyond or port == 0 or user == "":
         raise wrong
+    keepalive_s = _keepalive_s(parts.query, shown)
     if any(credentials) and not tls:
         raise BadInput(f"broker {shown!r}: --ca, --cert and --key are for mqtts://")
     if tls:
         credentials.context()
-    return Broker(host, port or (8883 if tls else 1883), user, password, tls, credentials)
+    return Broker(host, port or (8883 if tls else 1883), user, password, tls, credentials, keepalive_s)
+
+
+def _keepalive_s(query: str, shown: str) -> int | None:
+    if not query:
+        return None
+    name, _, value = query.partition("=")
+    number = int(value) if value.isascii() and value.isdecimal() and len(value) < 5 else 0
+    if name != "keepalive" or not 6 <= number <= 3600:
+        raise BadInput(f"broker {shown!r}: must read like mqtt://host:1883, at most with ?keepalive=6 to 3600 seconds")
+    return number
 
 
 def handshake_fault(broker: Broker, timeout_s: float = 5.0) -> str:

@@ -22,8 +22,9 @@ ModelId = Annotated[bytes, Meta(min_length=8, max_length=8)]
 """Milliseconds: `Monotonic` up to 139 years, `Interval` up to a week, as a full spool merges reports to days."""
 STAGES = ("capture", "preprocess", "infer", "post")
 
-CLOCK_SYNCED, BACKFILL, DEGRADED, MERGED, FOLDED = 1, 2, 4, 8, 16
-"""Bits of DeviceReport.flags; FOLDED: tail cells were folded to keep the report under 2 KB."""
+CLOCK_SYNCED, BACKFILL, DEGRADED, MERGED, FOLDED, GAP = 1, 2, 4, 8, 16, 32
+"""Bits of DeviceReport.flags; FOLDED: tail cells were folded to keep the report under 2 KB; GAP: frames of before this
+report may be in none, because a boot ended without closing its interval, or the spool was damaged."""
 
 
 class ImageQuality(msgspec.Struct, frozen=True, array_like=True):

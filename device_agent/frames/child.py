@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -22,6 +23,7 @@ from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Address, Frame, FrameSource, SourceEnded, open_source
 from device_agent.frames.mailbox import Mailbox
 from device_agent.frames.region import Region
+from device_agent.frames.tally import Tally
 
 STARTED, FRAME, ENDED, LOST, FATAL = "started", "frame", "ended", "lost", "fatal"
 """First words of the lines that the child writes to its parent."""
@@ -113,7 +115,10 @@ def deliver(
 
 def main() -> NoReturn:
     """Run the order on stdin to its end."""
-    order = msgspec.convert(json.load(sys.stdin), Order)
+    text = sys.stdin.read()
+    if not text:  # whoever was about to give it has been killed
+        os._exit(0)
+    order = msgspec.convert(json.loads(text), Order)
     asks = threading.Semaphore(0)
     threading.Thread(target=_follow, args=(order.asks, asks), daemon=True).start()
     os.set_blocking(order.tells, False)
@@ -123,8 +128,12 @@ def main() -> NoReturn:
             os.write(order.tells, line_of(word, text))
         except BlockingIOError:  # thousands of frames wait already: the reader will look
             return
+        except BrokenPipeError:  # the reader has been killed
+            os._exit(0)
 
     def put(frame: Frame) -> None:
+        if tally is not None:
+            tally.add(frame)
         mailbox.put(frame)
         tell(FRAME)
 
@@ -132,6 +141,7 @@ def main() -> NoReturn:
     tell(STARTED)
     try:
         source = open_source(order.source)
+        tally = _tally(order.source)
         deliver(
             source,
             order.spec,
@@ -151,6 +161,11 @@ def main() -> NoReturn:
         tell(FATAL, f"the capture process has ended by an error in this program: {type(error).__name__}: {error}")
     sys.stdout.flush()
     os._exit(0)  # a camera driver that hangs in its clean-up must not keep the process
+
+
+def _tally(source: Address) -> Tally | None:
+    """Sources that are no camera may be told to account for their frames."""
+    return Tally(Path(source.options["ledger"])) if "ledger" in source.options else None
 
 
 def _none(_: object) -> None:

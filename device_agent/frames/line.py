@@ -24,6 +24,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     is seen in `hold` frames; from `dirt_at` on the lens is dirty with severity `dirt` 0 to 1, from `changeover_at` on
     another product is made, from `light_at` on the lamp has the level `light` (1 is normal). `dirt_when` and
     `changeover_when` begin the same, for ever, once a file of that name is there: somebody else chooses the moment.
+    `ledger` is a file to which the stamp and time of each frame are appended, see `tally`.
     """
 
     seed: Annotated[int, Meta(ge=0)] = 0
@@ -37,6 +38,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     changeover_when: str | None = None
     light: Annotated[float, Meta(gt=0, le=4)] = 1.0
     light_at: Seconds = 0.0
+    ledger: str | None = None
 
     def dirt_now(self, elapsed_s: float) -> float:
         """Severity of the dirt on the lens, 0 to 1.

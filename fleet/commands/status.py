@@ -75,7 +75,7 @@ def _picture(found: FleetStatus) -> Group:
     )
     for name in ("device", "site", "product", "health", "model", "seen"):
         table.add_column(name)
-    for name in ("reports", "frames/min", "missing", "score"):
+    for name in ("reports", "frames/min", "missing", "gaps", "score"):
         table.add_column(name, justify="right")
     table.add_column("alert")
     for device in found.devices:
@@ -102,6 +102,7 @@ def _cells(device: DeviceStatus, now_ms: int) -> list[Text]:
         (str(device.reports), ""),
         ("-" if device.frames_per_minute is None else f"{device.frames_per_minute:.0f}", ""),
         (str(device.missing), ""),
+        (str(device.gaps), ""),
         (score, ""),
         (f"{device.severity}{silent}", SEVERITY_COLOURS[device.severity]),
     ]

@@ -14,7 +14,7 @@ import pytest
 
 from device_agent.contract.codec import encode
 from device_agent.contract.errors import NotWritable
-from device_agent.contract.report import DeviceReport
+from device_agent.contract.report import GAP, DeviceReport
 from device_agent.salvage import NAME, open_spool
 from device_agent.spool import Spool
 
@@ -47,6 +47,26 @@ def test_a_crash_is_a_gap(tmp_path: Path, heard: Heard) -> None:
     assert [kind for kind, _ in heard] == ["gap"]
 
 
+def test_the_first_report_after_a_crash_says_so_and_no_other(tmp_path: Path, make_report: Make, heard: Heard) -> None:
+    open_spool(tmp_path, lambda *one: heard.append(one)).abandon()
+    open_spool(tmp_path, lambda *one: heard.append(one)).close()
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    flags = [spool.add(make_report()).report.flags & GAP for _ in range(3)]
+    spool.close()
+    assert flags == [GAP, 0, 0], "a boot that ended in order without a report leaves the gap to the next one"
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    assert not spool.add(make_report()).report.flags & GAP
+    spool.close()
+
+
+def test_a_salvaged_spool_goes_on_with_a_gap(tmp_path: Path, make_report: Make, heard: Heard) -> None:
+    fill(tmp_path, make_report, heard, reports=5)
+    (tmp_path / NAME).write_bytes(b"not a database" * 1000)
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    assert spool.add(make_report()).report.flags & GAP
+    spool.close()
+
+
 def test_what_can_be_read_goes_on_under_its_old_keys(tmp_path: Path, make_report: Make, heard: Heard) -> None:
     epoch = fill(tmp_path, make_report, heard)
     content = bytearray((tmp_path / NAME).read_bytes())
@@ -77,6 +97,17 @@ def test_nothing_can_be_read(tmp_path: Path, make_report: Make, heard: Heard, co
     assert [kind for kind, _ in heard] == ["spool_salvaged"]
 
 
+def test_of_a_file_that_was_cut_off_the_beginning_is_read(tmp_path: Path, make_report: Make, heard: Heard) -> None:
+    epoch = fill(tmp_path, make_report, heard)
+    content = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(content[: len(content) * 3 // 4])
+    spool = open_spool(tmp_path, lambda *one: heard.append(one))
+    rows = spool.pending(limit=-1)
+    spool.close()
+    assert 100 < len(rows) < 200 and {row.epoch for row in rows} == {epoch}
+    assert [kind for kind, _ in heard] == ["spool_salvaged"]
+
+
 def test_twice_in_the_same_second(tmp_path: Path, heard: Heard) -> None:
     for content in (b"one" * 4000, b"two" * 4000):
         (tmp_path / NAME).write_bytes(content)
@@ -99,7 +130,7 @@ def test_damage_that_only_use_shows_is_salvaged_once(tmp_path: Path, make_report
     assert [row.sequence for row in spool.pending(limit=-1)] == list(range(1, 201)) and spool.epoch != epoch
     spool.close()
     open_spool(tmp_path, lambda *one: heard.append(one)).close()
-    assert [kind for kind, _ in heard] == ["spool_salvaged"]
+    assert [kind for kind, _ in heard] == ["spool_salvaged", "gap"], "no report told of the gap before the second start"
 
 
 class Killed(BaseException):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from device_agent.contract.errors import BadInput, NotWritable
-from device_agent.contract.report import MERGED, DeviceReport, read_report
+from device_agent.contract.report import GAP, MERGED, DeviceReport, read_report
 from device_agent.spool import Damaged, Spool
 
 Make = Callable[..., DeviceReport]
@@ -166,6 +166,7 @@ def test_a_bit_that_flips_in_a_report_costs_only_that_report(
     spool = Spool(path, event=lambda *one: heard.append(one))
     assert [row.sequence for row in spool.pending()] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
     assert heard == [("report_damaged", "lost by damage on disk: the reports with sequence 4")]
+    assert [bool(spool.add(make_report()).report.flags & GAP) for _ in range(2)] == [True, False]
     spool.close()
 
 

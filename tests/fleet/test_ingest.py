@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from device_agent.contract import topics
 from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.errors import BadInput
-from device_agent.contract.report import BACKFILL, DeviceReport
+from device_agent.contract.report import BACKFILL, GAP, DeviceReport
 from device_agent.contract.session import Event, State
 from device_agent.merging import merge
 from fleet.detector_fleet import Settings
@@ -478,3 +478,23 @@ def test_a_device_that_was_heard_in_the_future_is_silent(plant, batch_of):
     message = speaker.message(speaker.report())
     Ingest(engine, SETTINGS).process(batch_of(message._replace(received_ms=2 * message.received_ms)), 0)
     assert health(engine, message.received_ms) == "silent"
+
+
+def test_a_gap_comes_with_its_report_and_counts_once(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest = Ingest(engine, SETTINGS)
+    first, second = speaker.report(flags=GAP), speaker.report()
+    told = Event(SCHEMA, speaker.boot, 5, START_MS, "gap", "told by the agent as well")
+    for _ in range(2):
+        ingest.process(
+            batch_of(
+                Message(topics.up("press-1", "event"), encode(told), START_MS),
+                *map(speaker.message, (first, second)),
+            ),
+            0,
+        )
+    whole = merge([first, second])
+    ingest.process(batch_of(speaker.message(whole)), 0)
+    with engine.connect() as tx:
+        (device,) = read_status(tx, START_MS).devices
+    assert device.gaps == 1 and device.frames == first.frames + second.frames

@@ -16,8 +16,8 @@ import pytest
 from device_agent.contract.errors import LinesideError
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Frame, FrameSource, SourceEnded, parse_source
-from device_agent.frames.capture import Capture
-from device_agent.frames.child import Tempo, deliver
+from device_agent.frames.capture import _CHILD, Capture
+from device_agent.frames.child import Order, Tempo, deliver, write_order
 from device_agent.frames.mailbox import Mailbox
 
 SPEC = InputSpec(height=32, width=48)
@@ -280,3 +280,32 @@ def test_a_server_that_accepts_and_is_silent_is_given_up(
         while not heard and time.monotonic() - began < 20:
             capture.next(0.1)
     assert heard and heard[0][0] == "camera_lost"
+
+
+def test_a_child_whose_parent_is_killed_ends_without_a_word(tmp_path: Path) -> None:
+    """Before it gave its order, and while frames pass."""
+    done = subprocess.run(_CHILD, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    mailbox, tells = Mailbox(SPEC), os.pipe()
+    asks = os.pipe()
+    order = Order(
+        source=parse_source("synthetic:size=64,fps=200"),
+        spec=SPEC,
+        first_stamp=0,
+        mailbox=mailbox.descriptor,
+        asks=asks[0],
+        tells=tells[1],
+    )
+    os.close(tells[0])
+    done = subprocess.run(
+        _CHILD,
+        input=write_order(order),
+        pass_fds=(mailbox.descriptor, asks[0], tells[1]),
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    mailbox.close()
+    for descriptor in (*asks, tells[1]):
+        os.close(descriptor)
