@@ -51,9 +51,7 @@ def test_every_part_that_a_trigger_announces_gets_exactly_one_answer(run) -> Non
 
 def test_an_open_breaker_tells_the_line_what_is_safe_and_the_reports_go_on(run, tmp_path: Path) -> None:
     artifact = read_bundle(run.bundle).manifest.artifacts[0]
-    memory = msgspec.json.encode(
-        _Memory(learning=Learning(since_ms=0), level=2, detector=base64.b64encode(b"").decode())
-    )
+    memory = msgspec.json.encode(_Memory(learning=Learning(since_ms=0), level=2))
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / f"drift-{artifact.model_id.hex()}.json").write_bytes(memory)
     lines = run(
