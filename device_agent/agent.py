@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.asked import Between, follow, handlers
 from device_agent.config import Settings
 from device_agent.contract.bundle import read_bundle
 from device_agent.contract.errors import LinesideError
@@ -80,6 +81,12 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
         if len(sources) > 1:
             several = Several(sources, lambda at, why: desks[at].event("camera_ended", why))
             frames = ends.enter_context(closing(several))
+        between = Between()
+
+        def turn() -> None:
+            watched.progress.tick()
+            between.turn()
+
         loop = Loop(
             frames,
             rungs,
@@ -87,9 +94,12 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
             stations,
             clock=time.monotonic_ns,
             event=event,
-            tick=watched.progress.tick,
+            tick=turn,
             busy=watched.busy,
         )
+        for desk in desks:
+            commands = handlers(desk, lambda: loop, between, settings)
+            desk.listen(commands, lambda asked, desk=desk: follow(desk, between, asked))  # type: ignore[misc]
         answered = loop.run(stop=lambda: stop() or any(desk.courier.broken for desk in desks), limit=settings.frames)
         if any(desk.courier.broken for desk in desks):
             raise LinesideError("the delivery of reports has ended by an error in this program, shown above")

@@ -92,6 +92,8 @@ def _line(command: Command) -> Command:
     file = click.Path(path_type=Path)
     for name, text in _CREDENTIALS.items():
         command = click.option(f"--{name}", type=file, envvar=f"LINESIDE_{name.upper()}", help=text)(command)
+    asks = "signing.pub of the fleet's keys: configuration and commands that it signed are obeyed."
+    command = click.option("--fleet-key", type=file, envvar="LINESIDE_FLEET_KEY", help=asks)(command)
     command = click.option("--broker", envvar="LINESIDE_BROKER", help=_BROKER)(command)
     command = click.option("--fps", type=_Number(0.01, 1000), help="Frames per second.")(command)
     roi = "Part of the frame that is looked at: LEFT,TOP,WIDTH,HEIGHT in shares of it, 0 to 1."
@@ -290,7 +292,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     for table in document.camera:
         own = {name: getattr(table, name) for name in table.__struct_fields__}
         roi = None if table.roi is None else ",".join(map(str, table.roi))
-        shared = {name: options.get(name) for name in ("broker", "ca")}
+        shared = {name: options.get(name) for name in ("broker", "ca", "fleet_key")}
         line = _outputs(table.line, stdout)
         cameras.append(_camera({**shared, **own, "roi": roi}, options["state"] / table.device, line, uploads=uploads))
     names = [camera.device for camera in cameras]
@@ -351,6 +353,7 @@ def _camera(options: dict[str, Any], state: Path, line: LineSettings | None, *, 
         credentials=credentials,
         trigger=trigger,
         line=line,
+        fleet_key=options.get("fleet_key"),
     )
 
 

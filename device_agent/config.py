@@ -69,6 +69,7 @@ class Camera(NamedTuple):
     credentials: Credentials = Credentials()
     trigger: TriggerAddress | None = None
     line: LineSettings | None = None
+    fleet_key: Path | None = None
 
 
 class Settings(NamedTuple):

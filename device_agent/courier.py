@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from device_agent.config import Timing
+from device_agent.contract.control import Response
 from device_agent.contract.errors import NotWritable
 from device_agent.contract.report import DeviceReport
 from device_agent.contract.review import Sample
 from device_agent.contract.session import Birth
-from device_agent.mqtt import Acknowledged, Connected, Disconnected, News, Rejected
+from device_agent.mqtt import (
+    Acknowledged,
+    CommandReceived,
+    ConfigReceived,
+    Connected,
+    Disconnected,
+    News,
+    Rejected,
+)
 from device_agent.uplink import Uplink
 
 TICK_S = 0.2
+MOST_EARLY = 8  # messages of the fleet that are kept until somebody listens
 
 
 class Told(NamedTuple):
@@ -24,11 +36,28 @@ class Told(NamedTuple):
     text: str
 
 
+class Asks(Protocol):
+    """Hears what the fleet asks, see `remote.Remote`."""
+
+    def config(self, payload: bytes) -> None:
+        """A configuration."""
+        ...
+
+    def command(self, payload: bytes, *, retained: bool) -> None:
+        """A command."""
+        ...
+
+
+class _Listen(NamedTuple):
+    asks: Asks
+
+
 class _Stop(NamedTuple):
     timeout_s: float
 
 
-Item = News | DeviceReport | Birth | Sample | Told | _Stop
+Given = DeviceReport | Birth | Sample | Response | Timing | Told
+Item = News | Given | _Listen | _Stop
 
 
 class Courier:
@@ -39,13 +68,15 @@ class Courier:
         self._inbox: SimpleQueue[Item] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lost = ""
+        self._asks: Asks | None = None
+        self._early: deque[ConfigReceived | CommandReceived] = deque(maxlen=MOST_EARLY)
 
     @property
     def broken(self) -> bool:
         """Did the thread end by itself? Only a bug does that; its traceback is on stderr."""
         return self._thread is not None and not self._thread.is_alive()
 
-    def put(self, item: News | DeviceReport | Birth | Sample | Told) -> None:
+    def put(self, item: News | Given) -> None:
         """Hand over an item; returns at once."""
         self._inbox.put(item)
 
@@ -66,8 +97,23 @@ class Courier:
             if isinstance(item, _Stop):
                 self._lost = uplink.close(item.timeout_s)
                 return
-            dispatch(item, uplink)
+            self._deal(item, uplink)
             uplink.tick()
+
+    def listen(self, asks: Asks) -> None:
+        """Hand over what the fleet asks from now on; called from this courier's thread alone. What came just before is
+        not lost."""
+        self._inbox.put(_Listen(asks))
+
+    def _deal(self, item: News | Given | _Listen, uplink: Uplink) -> None:
+        if isinstance(item, _Listen):
+            self._asks = item.asks
+            while self._early:
+                dispatch(self._early.popleft(), uplink, self._asks)
+        elif isinstance(item, ConfigReceived | CommandReceived) and self._asks is None:
+            self._early.append(item)
+        else:
+            dispatch(item, uplink, self._asks)
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Deliver what was put so far: into the spool, and to the broker if it takes it within the time.
@@ -83,7 +129,7 @@ class Courier:
             raise NotWritable(self._lost)
 
 
-def dispatch(item: News | DeviceReport | Birth | Sample | Told, uplink: Uplink) -> None:
+def dispatch(item: News | Given, uplink: Uplink, asks: Asks | None = None) -> None:
     """Call the method of the uplink that the item is for."""
     if isinstance(item, DeviceReport):
         uplink.report(item)
@@ -93,11 +139,19 @@ def dispatch(item: News | DeviceReport | Birth | Sample | Told, uplink: Uplink) 
         uplink.tell(item.kind, item.text)
     elif isinstance(item, Sample):
         uplink.sample(item)
+    elif isinstance(item, Response):
+        uplink.respond(item)
+    elif isinstance(item, Timing):
+        uplink.retime(item)
     elif isinstance(item, Connected):
         uplink.connected()
     elif isinstance(item, Disconnected):
         uplink.disconnected(item.why, refused=item.refused)
     elif isinstance(item, Acknowledged):
         uplink.acknowledged(item.payload)
+    elif isinstance(item, ConfigReceived) and asks is not None:
+        asks.config(item.payload)
+    elif isinstance(item, CommandReceived) and asks is not None:
+        asks.command(item.payload, retained=item.retained)
     elif isinstance(item, Rejected):
         uplink.rejected(item.why)

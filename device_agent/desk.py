@@ -24,6 +24,9 @@ from device_agent.measure import device_name
 from device_agent.mqtt import Link
 from device_agent.outputs.line import Line, open_line
 from device_agent.recorder import Surroundings
+from device_agent.remote import remote
+from device_agent.remote.remote import Handler
+from device_agent.remote.settings import RemoteSettings
 from device_agent.rungs import Serving
 from device_agent.salvage import open_spool
 from device_agent.station import Keeper, Outlets, Schedule, Station
@@ -31,7 +34,7 @@ from device_agent.telemetry import Telemetry, clock_synced
 from device_agent.uplink import Clocks, Uplink
 from device_agent.watched import Watched
 
-FPS = 30.0
+FPS, COUNT_S = 30.0, 2.0
 
 
 class Desk:
@@ -41,7 +44,16 @@ class Desk:
         self.camera, self._settings, self._watched, self._ends = camera, settings, watched, ends
         self._several = len(settings.cameras) > 1
         self._first = camera is settings.cameras[0]
-        self.courier = Courier(lambda uplink: watched.courier(lambda: uplink.waiting) if self._first else None)
+        self.interval_s, self.waiting = settings.interval_s, 0
+        self._counted_s, self._say_birth = 0.0, _nothing
+        self.courier = Courier(self._turned)
+
+    def _turned(self, uplink: Uplink) -> None:
+        """The courier has turned: now and then it counts what waits."""
+        if (now_s := time.monotonic()) - self._counted_s >= COUNT_S:
+            self._counted_s, self.waiting = now_s, uplink.waiting
+        if self._first:
+            self._watched.courier(lambda: self.waiting)
 
     def log(self, kind: str, text: str) -> None:
         """A line for a person, with the camera's name where there are several."""
@@ -65,6 +77,30 @@ class Desk:
         broker = self.camera.broker
         if broker and (fault := expiry(broker.credentials, datetime.now(timezone.utc))):
             self.event("certificate", fault)
+
+    def listen(self, handlers: dict[str, Handler], apply: Callable[[RemoteSettings], None]) -> None:
+        """Hear what the fleet asks; what it asked before this start holds at once.
+
+        Raises:
+            NotFound, BadInput: a key that is none.
+        """
+        clocks = remote.Clocks(time.monotonic, wall_s)
+        camera = self.camera
+        asks = remote.Remote(
+            camera.device, camera.fleet_key, camera.state, handlers=handlers, apply=apply, respond=self.courier.put,
+            event=self.event, clocks=clocks,
+        )  # fmt: skip
+        self._ends.callback(asks.close)
+        apply(asks.settings)
+        self.courier.listen(asks)
+
+    def report_every(self, interval_s: float) -> None:
+        """Report at another interval from now on, and say so; called by the loop."""
+        if interval_s != self.interval_s:
+            self.interval_s = interval_s
+            self._station.reschedule(self.schedule(interval_s), time.monotonic_ns())
+            self.courier.put(Timing.of(interval_s))
+            self._say_birth()
 
     def capture(self, spec: InputSpec) -> Capture:
         """The camera's process, begun."""
@@ -111,14 +147,19 @@ class Desk:
         Raises:
             LinesideError: samples that cannot be kept.
         """
-        telemetry, settings, watched = Telemetry(self.camera.state), self._settings, self._watched
+        telemetry, watched = Telemetry(self.camera.state), self._watched
 
         def around() -> Surroundings:
             return Surroundings(int(wall_s() * 1000), telemetry.read(), clock_synced())
 
         def serves(serving: Serving) -> None:
             self.event("serving", f"{manifest.name} as {serving.name}, model {serving.artifact.model_id.hex()}")
-            self.courier.put(make_birth(settings, manifest, serving))
+
+            def say() -> None:
+                self.courier.put(make_birth(self.interval_s, manifest, serving))
+
+            self._say_birth = say
+            say()
             if self._first:
                 watched.serves(serving, manifest)
 
@@ -128,13 +169,14 @@ class Desk:
 
         self.drift = self._drift(manifest)
         seen = watched.answered if self._first else watched.counted
-        return Station(
+        self._station = Station(
             self.camera.device,
             manifest.labels,
             Outlets(publish, serves, self.event, line, self.drift, self._keeper(), seen),
             around=around,
-            schedule=self.schedule(settings.interval_s),
+            schedule=self.schedule(self.interval_s),
         )
+        return self._station
 
     def schedule(self, interval_s: float) -> Schedule:
         """When its reports are due."""
@@ -164,6 +206,10 @@ class Desk:
         )
         self._ends.callback(keeper.close)
         return keeper
+
+
+def _nothing() -> None:
+    """What a birth says before there is one."""
 
 
 def make_uplink(
@@ -197,7 +243,7 @@ def make_uplink(
     )
 
 
-def make_birth(settings: Settings, manifest: BundleManifest, serving: Serving) -> Birth:
+def make_birth(interval_s: float, manifest: BundleManifest, serving: Serving) -> Birth:
     """What the device says of itself; epoch and boot are the spool's."""
     return Birth(
         schema=SCHEMA,
@@ -208,7 +254,7 @@ def make_birth(settings: Settings, manifest: BundleManifest, serving: Serving) -
         model_name=manifest.name,
         labels=[label.name for label in manifest.labels],
         runtime=serving.name,
-        interval_ms=int(settings.interval_s * 1000),
+        interval_ms=int(interval_s * 1000),
         hardware=device_name(),
         clock_synced=clock_synced(),
     )

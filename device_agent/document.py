@@ -21,7 +21,7 @@ from device_agent.samples.settings import SampleSettings
 from device_agent.samples.settings import read_settings as read_samples
 
 _MOST = 1 << 16
-_FILES = ("bundle", "state", "ca", "cert", "key")
+_FILES = ("bundle", "state", "ca", "cert", "key", "fleet_key")
 _SECRETS = _FILES[2:]
 _EXPECTED = {
     "device": "3 to 32 of a-z, 0-9 and '-'",
@@ -77,6 +77,7 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
     ca: _Text | None = None
     cert: _Text | None = None
     key: _Text | None = None
+    fleet_key: _Text | None = None
     device: _Device | None = None
     state: _Text | None = None
     artifact: _Text | None = None
@@ -110,7 +111,7 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
     def secrets(self) -> list[Path]:
         """Every file that is named but the bundle: what a sandbox has to hand over."""
         tables: list[CameraTable | Document] = [self, *self.camera]
-        names = [getattr(table, name) for table in tables for name in _SECRETS]
+        names = [getattr(table, name, None) for table in tables for name in _SECRETS]
         names += [getattr(table.line, name) for table in tables if table.line for name in LINE_FILES]
         return [Path(name) for name in [*names, self.samples.key if self.samples else None] if name is not None]
 

@@ -136,6 +136,11 @@ class DriftWatch:
         if self._unsaved_ms >= SAVE_MS:
             self._save()
 
+    def obey(self, on_drift: Literal["report", "safe"]) -> None:
+        """Do something else about drift from now on."""
+        self._settings = msgspec.structs.replace(self._settings, on_drift=on_drift)
+        self._judge(f"on_drift is {on_drift} now")
+
     def reset(self) -> str:
         """Start from nothing, as after a change of lamp or product that is meant. A sentence for a person."""
         for model in self._models.values():

@@ -42,6 +42,11 @@ class Loop:
         self._told_failed = False
         self._serve(serving)
 
+    @property
+    def serving(self) -> Serving:
+        """What answers now; from any thread."""
+        return self._serving
+
     def run(self, *, stop: Callable[[], bool], limit: int | None = None) -> int:
         """Frames answered until `stop()`, the end of the source, or `limit` frames; the open intervals are reported.
 

@@ -51,13 +51,26 @@ class Acknowledged(NamedTuple):
     payload: bytes
 
 
+class ConfigReceived(NamedTuple):
+    """A message on the device's config topic."""
+
+    payload: bytes
+
+
+class CommandReceived(NamedTuple):
+    """A message on the device's command topic; `retained` if the broker had kept it."""
+
+    payload: bytes
+    retained: bool
+
+
 class Rejected(NamedTuple):
     """The broker did not take a message or a subscription."""
 
     why: str
 
 
-News = Connected | Disconnected | Acknowledged | Rejected
+News = Connected | Disconnected | Acknowledged | ConfigReceived | CommandReceived | Rejected
 
 
 class Link:
@@ -84,7 +97,7 @@ class Link:
             self._broker,
             lambda news: self._hear(attempt, news),
             lambda: self._doubt_protocol(attempt),
-            topics.down(self._device, "ack"),
+            {topics.down(self._device, kind): kind for kind in ("ack", "config", "command")},
         )
         properties = _properties(self._protocol, PacketTypes.WILLMESSAGE, WillDelayInterval=WILL_DELAY_S)
         client.will_set(topics.up(self._device, "state"), will, qos=1, retain=True, properties=properties)
@@ -142,7 +155,7 @@ class _Watch:
         broker: Broker,
         hear: Callable[[News], None],
         doubt_protocol: Callable[[], None],
-        listen_to: str | None,
+        listen_to: dict[str, str],
     ) -> None:
         self._broker, self._hear, self._doubt_protocol, self._listen_to = broker, hear, doubt_protocol, listen_to
         self._answered = self._over = False
@@ -161,8 +174,8 @@ class _Watch:
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._answered = True
         if not reason.is_failure:
-            if self._listen_to is not None:
-                client.subscribe(self._listen_to, qos=0)
+            if self._listen_to:
+                client.subscribe([(topic, 0 if kind == "ack" else 1) for topic, kind in self._listen_to.items()])
             self._hear(Connected())
         elif is_wrong_version(reason):
             self._doubt_protocol()
@@ -182,8 +195,13 @@ class _Watch:
         self._end(fault or f"the connection ended: {str(reason).lower()}", refused=bool(fault))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if not message.retain and len(message.payload) <= MAX_ACK_BYTES:
-            self._hear(Acknowledged(bytes(message.payload)))
+        kind, payload = self._listen_to.get(message.topic), bytes(message.payload[:MAX_PACKET_BYTES])
+        if kind == "ack" and not message.retain and len(payload) <= MAX_ACK_BYTES:
+            self._hear(Acknowledged(payload))
+        elif kind == "config" and payload:  # an empty one only takes a retained one away
+            self._hear(ConfigReceived(payload))
+        elif kind == "command":
+            self._hear(CommandReceived(payload, message.retain))
 
     def _on_publish(self, _client: Client, _data: Any, _mid: int, reason: ReasonCode, _properties: Any) -> None:
         if reason.is_failure:
@@ -194,7 +212,7 @@ class _Watch:
     ) -> None:
         for reason in reasons:
             if reason.is_failure:
-                self._hear(Rejected(f"acknowledgements cannot be subscribed to: {str(reason).lower()}"))
+                self._hear(Rejected(f"what the fleet says cannot be subscribed to: {str(reason).lower()}"))
 
 
 def make_client(broker: Broker, client_id: str, protocol: MQTTProtocolVersion) -> Client:
@@ -229,7 +247,7 @@ def probe(broker: Broker, client_id: str, timeout_s: float = CONNECT_TIMEOUT_S) 
     for protocol, name in ((MQTTv5, "5"), (MQTTv311, "3.1.1")):
         heard: SimpleQueue[News] = SimpleQueue()
         client = make_client(broker, client_id, protocol)
-        _Watch(client, broker, heard.put, lambda: None, None)
+        _Watch(client, broker, heard.put, lambda: None, {})
         start(client, broker)
         try:
             news = heard.get(timeout=timeout_s)

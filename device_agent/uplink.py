@@ -15,6 +15,7 @@ import msgspec
 
 from device_agent.config import Timing
 from device_agent.contract.codec import SCHEMA, decode, encode
+from device_agent.contract.control import Response
 from device_agent.contract.errors import BadInput, LinesideError, NotWritable
 from device_agent.contract.report import BACKFILL, DeviceReport, write_backfill
 from device_agent.contract.review import Sample
@@ -29,7 +30,7 @@ EVENTS_KEPT = 200
 UNSAVED_KEPT = 1440
 HELD_S, SHORT_CONNECTIONS = 60.0, 3
 REOPEN_S = 10.0
-REPORT_EXPIRY_S, EVENT_EXPIRY_S = 3600, 86_400
+REPORT_EXPIRY_S, EVENT_EXPIRY_S, RESPONSE_EXPIRY_S = 3600, 86_400, 60
 
 
 class Link(Protocol):
@@ -135,6 +136,15 @@ class Uplink:
         """The monitor has taken a sample. Its own table is the record: without a broker this is not said."""
         if self.online:
             self._send("sample", encode(sample, encoding=self._encoding), qos=1)
+
+    def respond(self, response: Response) -> None:
+        """The answer to a command or a configuration; one that nobody waits for any more is not kept."""
+        if self.online:
+            self._send("response", encode(response, encoding=self._encoding), qos=1, expiry_s=RESPONSE_EXPIRY_S)
+
+    def retime(self, timing: Timing) -> None:
+        """Reports come at another interval from now on."""
+        self._timing = timing
 
     def _with_spool(self, work: Callable[[Spool], None]) -> None:
         """A disk that fails is said, a spool that broke is changed for a sound one; neither stops the agent."""

@@ -17,6 +17,8 @@ COMMANDS = {
     "replay": "fleet.commands.replay:replay",
     "quarantine": "fleet.commands.quarantine:quarantine",
     "keys": "fleet.commands.keys:keys",
+    "configure": "fleet.commands.control:configure",
+    "command": "fleet.commands.control:command",
     "samples": "fleet.commands.samples:samples",
     "simulate": "fleet.commands.simulate:simulate",
 }

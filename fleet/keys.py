@@ -3,6 +3,7 @@
     authority.pem .key     gives out all certificates
     broker.pem .key        for the broker's own names and addresses
     fleet.pem .key         of the monitor
+    operator.pem .key      of who configures devices and gives them commands
     monitor.pem .key       of the monitor as a server, which devices send samples to
     devices/NAME.pem .key  of each device
     revoked.pem            those that hold no longer; the broker reads it
@@ -32,7 +33,7 @@ from device_agent.contract import topics
 from device_agent.contract.errors import BadInput, NotFound, NotWritable
 from device_agent.contract.files import write_whole
 
-MONITOR = "lineside-fleet"
+MONITOR, OPERATOR = "lineside-fleet", "lineside-operator"
 YEARS = 10
 _DAY = timedelta(days=1)
 _PEM = serialization.Encoding.PEM
@@ -82,6 +83,7 @@ def create(folder: Path, hosts: Sequence[str], now: datetime) -> None:
     _write_key(folder / "authority.key", authority)  # last: with it the folder is a fleet's
     _certify(folder, folder / "broker", hosts[0], now, days=YEARS * 365, hosts=hosts)
     _certify(folder, folder / "fleet", MONITOR, now, days=YEARS * 365)
+    _certify(folder, folder / "operator", OPERATOR, now, days=YEARS * 365)
     _write_revoked(folder, [], now)
     write_whole(folder / "acl", ACL)
     write_whole(folder / "mosquitto.conf", MOSQUITTO)
@@ -96,8 +98,8 @@ def certify_device(folder: Path, device: str, now: datetime, *, days: int) -> Pa
         NotFound: the folder holds no fleet's keys.
     """
     topics.check_device(device)
-    if device == MONITOR:
-        raise BadInput(f"{device!r} is the monitor's own name")
+    if device in (MONITOR, OPERATOR):
+        raise BadInput(f"{device!r} is a name of the fleet's own")
     _authority(folder)
     path = folder / "devices" / device
     if path.with_suffix(".pem").exists():
@@ -267,6 +269,10 @@ pattern read {topics.FLEET_STATE}
 
 user {MONITOR}
 topic readwrite {topics.ROOT}/#
+
+user {OPERATOR}
+topic write {topics.ROOT}/down/#
+topic read {topics.ROOT}/up/#
 """
 MOSQUITTO = """# For Mosquitto 2; the files that are named here go to /etc/mosquitto/lineside.
 listener 8883

@@ -42,7 +42,7 @@ def test_every_part_that_a_trigger_announces_gets_exactly_one_answer(run) -> Non
         "--frames",
         "25",
     )
-    assert [line["frame"] for line in lines] == list(range(len(lines))) and len(lines) >= 25
+    assert sorted(line["frame"] for line in lines) == list(range(len(lines))) and len(lines) >= 25
     assert all(line["part"] == line["frame"] for line in lines)
     answered = [line for line in lines if line["label"]]
     assert len(answered) == 25 and not any(line["late"] for line in answered)

@@ -19,6 +19,7 @@ WRONG = {
     "ca": ("true", "must be text"),
     "cert": ("1.5", "must be text"),
     "key": ("{a = 1}", "must be text"),
+    "fleet_key": ("7", "must be text"),
     "device": ('"PRESS"', "must be 3 to 32 of a-z, 0-9 and '-'"),
     "state": ("2026-01-01", "must be text"),
     "artifact": ("0", "must be text"),

@@ -193,7 +193,7 @@ def test_keys_are_for_one_user_and_a_second_certificate_takes_the_first_back(tmp
     for arguments, said in (
         (["init", "--host", "hub.example"], "holds the keys of a fleet already"),
         (["device", "UP"], "device id 'UP' must be"),
-        (["device", MONITOR], "is the monitor's own name"),
+        (["device", MONITOR], "is a name of the fleet's own"),
         (["revoke", "press-7"], "has no certificate of 'press-7'"),
     ):
         result = run(cli, ["keys", *arguments, "--keys", str(folder)])

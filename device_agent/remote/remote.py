@@ -1,0 +1,220 @@
+"""Configurations and commands as they come in: what is not signed, not new or not for this device changes nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import Full, Queue
+from typing import NamedTuple, TypeVar
+
+from device_agent.contract.codec import SCHEMA, decode
+from device_agent.contract.control import (
+    MOST_COMMAND_BYTES,
+    MOST_CONFIG_BYTES,
+    MOST_TEXT,
+    Command,
+    Config,
+    Response,
+)
+from device_agent.contract.errors import BadInput, LinesideError, NotWritable
+from device_agent.remote.memory import Memory, read_memory, write_memory
+from device_agent.remote.settings import RemoteSettings, read_remote
+from device_agent.remote.trust import Trust
+
+MOST_A_MINUTE, MINUTE_S = 30, 60.0
+MOST_AHEAD_MS = 600_000
+MOST_WAITING = 4
+Handler = Callable[[str], str]
+Asked = TypeVar("Asked", Config, Command)
+
+
+class Clocks(NamedTuple):
+    """Seconds on the monotonic clock and on the wall."""
+
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+
+
+class Remote:
+    """What the fleet asks of one device. `config` and `command` are called from one thread, and never raise.
+
+    At most 30 messages a minute are even looked at; what is refused is an event, each kind once a minute with their
+    number. Commands are run one after the other in a thread of their own.
+
+    Args:
+        key: file of the fleet's public key; without one everything is refused.
+        handlers: what each command does: its arguments to a sentence; what it raises is a refusal.
+        apply: hears of settings that are to hold from now on, from the caller's thread.
+        respond: takes answers, from any thread.
+
+    Raises:
+        NotFound, BadInput: a key that is none.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        key: Path | None,
+        state: Path,
+        *,
+        handlers: Mapping[str, Handler],
+        apply: Callable[[RemoteSettings], None],
+        respond: Callable[[Response], None],
+        event: Callable[[str, str], None],
+        clocks: Clocks,
+    ) -> None:
+        self._device, self._state, self._clocks = device, state, clocks
+        self._handlers, self._apply, self._respond, self._event = handlers, apply, respond, event
+        self._trust = Trust(key) if key is not None else None
+        self._looked: deque[float] = deque(maxlen=MOST_A_MINUTE)
+        self._refused: Counter[str] = Counter()
+        self._said_s: dict[str, float] = {}
+        self._memory = self._load()
+        self._waiting: Queue[Command | None] = Queue(MOST_WAITING)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def settings(self) -> RemoteSettings:
+        """What was applied last, before this start too."""
+        return read_remote(self._memory.settings) if self._memory.settings else RemoteSettings()
+
+    def _load(self) -> Memory:
+        """What is remembered; a configuration that was changed on the disk is forgotten, and comes again."""
+        try:
+            memory = read_memory(self._state)
+            if memory.settings and self._trust is not None:
+                config = Config(SCHEMA, memory.version, memory.settings, memory.signature)
+                if not self._trust.signed(config, self._device):
+                    raise BadInput(f"{self._state}: the configuration there is not the fleet's")
+                read_remote(memory.settings)
+            elif memory.settings:
+                memory.settings = ""
+            return memory
+        except BadInput as error:
+            self._event("remote_damaged", f"{error}; the next configuration counts")
+            return Memory()
+
+    def config(self, payload: bytes) -> None:
+        """A configuration, retained or not. The one that holds is repeated at every connection, and nothing new."""
+        try:
+            config = self._read(payload, Config, MOST_CONFIG_BYTES)
+            memory = self._memory
+            if (config.version, config.settings) == (memory.version, memory.settings):
+                return
+            if config.version <= memory.version:
+                self._refuse("config_old", f"version {config.version} comes after {memory.version}")
+                return
+            try:
+                settings = read_remote(config.settings)
+            except BadInput as error:
+                self._refuse("config_refused", f"version {config.version}: {error}")
+                self._answer(config.nonce, False, str(error))
+                return
+            memory.version, memory.settings, memory.signature = config.version, config.settings, config.signature
+            self._save()
+            self._apply(settings)
+            self._event("config_applied", f"version {config.version}: {config.settings[:200]}")
+            self._answer(config.nonce, True, "applied")
+        except _Refused as refused:
+            self._refuse(refused.kind, str(refused))
+
+    def command(self, payload: bytes, *, retained: bool) -> None:
+        """A command. One that the broker kept is void: who knows how old it is."""
+        try:
+            if retained:
+                raise _Refused("command_retained", "commands are never retained")
+            command = self._read(payload, Command, MOST_COMMAND_BYTES)
+            self._check_time(command)
+            if command.name not in self._handlers:
+                known = ", ".join(sorted(self._handlers))
+                self._answer(command.nonce, False, f"no command {command.name[:40]!r}; known are {known}")
+                return
+            self._hand(command)
+        except _Refused as refused:
+            self._refuse(refused.kind, str(refused))
+
+    def _read(self, payload: bytes, kind: type[Asked], most: int) -> Asked:
+        if self._trust is None:
+            raise _Refused("remote_unheard", "no key of the fleet is configured: nothing that is asked is done")
+        now_s = self._clocks.monotonic()
+        if len(self._looked) == MOST_A_MINUTE and now_s - self._looked[0] < MINUTE_S:
+            raise _Refused("remote_flood", f"over {MOST_A_MINUTE} messages a minute")
+        self._looked.append(now_s)
+        if len(payload) > most:
+            raise _Refused("remote_refused", f"{len(payload)} bytes, at most {most} are read")
+        try:
+            message = decode(payload, kind)
+        except BadInput as error:
+            raise _Refused("remote_refused", str(error)) from None
+        if not self._trust.signed(message, self._device):
+            raise _Refused("remote_refused", "it is not signed by the fleet for this device")
+        return message
+
+    def _check_time(self, command: Command) -> None:
+        memory = self._memory
+        now_ms = memory.now(int(self._clocks.wall() * 1000))
+        if command.expires_ms < now_ms:
+            raise _Refused("command_expired", f"{command.name[:40]}: it has expired")
+        if command.expires_ms > now_ms + MOST_AHEAD_MS:
+            raise _Refused("command_expired", f"{command.name[:40]}: it expires in over 10 minutes; is the clock set?")
+        if memory.seen(command.nonce):
+            raise _Refused("command_replayed", f"{command.name[:40]}: it was taken before")
+        memory.note(command.nonce, command.expires_ms, now_ms)
+        if not self._save():
+            raise _Refused("command_refused", f"{command.name[:40]}: its nonce cannot be kept, so it might come twice")
+
+    def _save(self) -> bool:
+        try:
+            write_memory(self._state, self._memory)
+        except NotWritable as error:
+            self._refuse("remote_unsaved", str(error))
+            return False
+        return True
+
+    def _hand(self, command: Command) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="remote", daemon=True)
+            self._thread.start()
+        try:
+            self._waiting.put_nowait(command)
+        except Full:
+            self._answer(command.nonce, False, f"busy: {MOST_WAITING} commands wait")
+
+    def _run(self) -> None:
+        while (command := self._waiting.get()) is not None:
+            self._event("command", f"{command.name} {command.arguments[:100]}".strip())
+            try:
+                said, ok = self._handlers[command.name](command.arguments), True
+            except LinesideError as error:
+                said, ok = str(error), False
+            except Exception as error:  # noqa: BLE001 - a bug in one command must not end the others
+                said, ok = f"the command failed by an error in this program: {type(error).__name__}: {error}", False
+            self._answer(command.nonce, ok, said)
+
+    def _answer(self, nonce: bytes, ok: bool, text: str) -> None:
+        self._respond(Response(SCHEMA, nonce, ok, text.encode()[:MOST_TEXT].decode(errors="ignore")))
+
+    def _refuse(self, kind: str, why: str) -> None:
+        """Said once a minute for each kind, with how many there were."""
+        self._refused[kind] += 1
+        now_s = self._clocks.monotonic()
+        if now_s - self._said_s.get(kind, -MINUTE_S) >= MINUTE_S:
+            count, self._refused[kind], self._said_s[kind] = self._refused[kind], 0, now_s
+            self._event(kind, why if count == 1 else f"{why}; {count} times since this was last said")
+
+    def close(self) -> None:
+        """End the thread once the command that runs is done, or after 2 s."""
+        if self._thread is not None:
+            try:
+                self._waiting.put_nowait(None)
+            except Full:
+                return
+            self._thread.join(2.0)
+
+
+class _Refused(Exception):
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind

@@ -1,0 +1,138 @@
+"""Configurations and commands for a real agent through a real broker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+from click.testing import CliRunner
+
+from device_agent.contract import topics
+from device_agent.contract.broker import parse_broker
+from device_agent.contract.errors import NotFound, Unreachable
+from fleet.chaos.bundle import write_fake_bundle
+from fleet.cli import cli
+from fleet.control import Letter, command, configuration, send
+from fleet.keys import create, utc_now
+
+AGENT = [sys.executable, "-m", "device_agent", "run"]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    create(tmp_path / "keys", ["localhost"], utc_now())
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def agent(tmp_path: Path, keys: Path, eventually):
+    """`agent(url)`: a running agent that obeys the fleet's key; its log is in agent.log."""
+    running: list[subprocess.Popen[bytes]] = []
+    bundle = tmp_path / "fake.lineside"
+    write_fake_bundle(bundle)
+
+    def begin(url: str) -> subprocess.Popen[bytes]:
+        command_line = [*AGENT, "--bundle", str(bundle), "--source", "synthetic:size=64,fps=20", "--device", "press-1"]
+        command_line += ["--broker", url, "--state", str(tmp_path / "state"), "--interval", "0.5"]
+        command_line += ["--fleet-key", str(keys / "signing.pub")]
+        with (tmp_path / "agent.log").open("ab") as log:
+            running.append(subprocess.Popen(command_line, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        eventually(lambda: (tmp_path / "agent.log").read_text().count("broker_connected") >= len(running), 30)
+        return running[-1]
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def asked(*arguments: object):
+    return CliRunner().invoke(cli, [str(one) for one in arguments])
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_a_command_and_a_configuration_reach_a_running_agent(tmp_path, keys, agent, mosquitto, eventually) -> None:
+    first = agent(mosquitto.url)
+    options = ("--broker", mosquitto.url, "--keys", keys, "--timeout", 20)
+    assert asked("command", "press-1", "ping", *options).output == "pong\n"
+    status = json.loads(asked("command", "press-1", "status", *options, "--json").output)
+    assert status["ok"] and json.loads(status["text"])["serving"] == "fake-fp32"
+    assert "golden answers" in asked("command", "press-1", "selftest", *options).output
+    assert "closed" in asked("command", "press-1", "reset-breaker", *options).output
+    refused = asked("command", "press-1", "reboot", *options)
+    assert refused.exit_code == 1 and "known are bench, ping" in str(refused.exception)
+    assert asked("configure", "press-1", "--set", "interval=1.5", *options).output == "applied\n"
+    wrong = asked("configure", "press-1", "--set", "interval=0", *options)
+    assert wrong.exit_code == 1 and "must be seconds from 0.1 to 3600" in str(wrong.exception)
+    log = tmp_path / "agent.log"
+    eventually(lambda: "config_refused" in log.read_text(), 10)
+    first.terminate()
+    assert first.wait(20) == 0
+    agent(mosquitto.url)  # the retained one comes again, and what holds is remembered
+    shown = asked("command", "press-1", "status", *options)
+    assert shown.exit_code == 0 and log.read_text().count("config_applied") == 1
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_replayed_retained_and_old_messages_change_nothing(tmp_path, keys, agent, mosquitto, eventually) -> None:
+    broker, log = parse_broker(mosquitto.url), tmp_path / "agent.log"
+    agent(mosquitto.url)
+    once = command(keys, "press-1", "ping", "", time.time())
+    assert send(broker, "press-1", once, 20).ok
+    assert send(broker, "press-1", once, 1) is None
+    eventually(lambda: "command_replayed" in log.read_text(), 10)
+    kept = command(keys, "press-1", "ping", "", time.time())
+    publish(broker, topics.down("press-1", "command"), kept.payload)
+    old, _ = configuration(keys, "press-1", {"interval": 2.0}, time.time() - 500)
+    new, _ = configuration(keys, "press-1", {"interval": 3.0}, time.time())
+    assert send(broker, "press-1", new, 20).ok
+    assert send(broker, "press-1", old, 1) is None
+    eventually(lambda: "config_old" in log.read_text(), 10)
+    forged = Letter("config", new.payload[:-1] + bytes([new.payload[-1] ^ 1]), new.nonce)
+    assert send(broker, "press-1", forged, 1) is None
+    eventually(lambda: "remote_refused" in log.read_text(), 10)
+    agent_again = tmp_path / "state" / "remote.json"
+    assert json.loads(agent_again.read_bytes())["settings"] == '{"interval":3.0}'
+
+
+@pytest.mark.slow
+def test_mqtt_3_is_enough(keys, agent, amqtt_broker) -> None:
+    agent(amqtt_broker.url)
+    said = asked("command", "press-1", "ping", "--broker", amqtt_broker.url, "--keys", keys, "--timeout", 20)
+    assert said.output == "pong\n"
+
+
+def test_what_cannot_be_asked_is_said(tmp_path, keys, free_port) -> None:
+    url = f"mqtt://127.0.0.1:{free_port}"
+    nobody = asked("command", "press-1", "ping", "--broker", url, "--keys", keys)
+    assert isinstance(nobody.exception, Unreachable) and nobody.exception.exit_code == 5
+    without = asked("command", "press-1", "ping", "--broker", url, "--keys", tmp_path / "none")
+    assert isinstance(without.exception, NotFound) and "keys init makes it" in str(without.exception)
+    assert asked("configure", "press-1", "--broker", url, "--keys", keys).exit_code == 2
+    assert asked("configure", "press-1", "--set", "interval", "--broker", url, "--keys", keys).exit_code == 2
+
+
+@pytest.mark.broker
+def test_a_device_that_is_off_is_told_and_gets_its_configuration_later(keys, mosquitto) -> None:
+    options = ("--broker", mosquitto.url, "--keys", keys, "--timeout", 0.5)
+    off = asked("configure", "press-1", "--set", "interval=5", *options)
+    assert isinstance(off.exception, Unreachable) and "waits at the broker" in str(off.exception)
+    kept = json.loads((keys / "configurations" / "press-1.json").read_bytes())
+    assert kept["settings"] == {"interval": 5.0} and kept["version"] > 1_700_000_000
+
+
+def publish(broker, topic: str, payload: bytes) -> None:
+    """Retained, as a malicious broker would keep it, with a connection of the agent cut so that it comes again."""
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    client.publish(topic, payload, qos=1, retain=True).wait_for_publish(5)
+    client.disconnect()
+    client.loop_stop()
