@@ -51,7 +51,7 @@ def test_a_full_disk_stops_nothing(rehearse):
 
 @pytest.mark.parametrize("truncate", [False, True], ids=["flipped", "cut"])
 def test_a_corrupt_spool_is_salvaged_and_kept(rehearse, truncate):
-    stage = rehearse()
+    stage = rehearse(interval_s=0.1)
     device = stage.devices[0]
     stage.broker.kill()
     stage.wait_until(lambda: "broker_unreachable" in stage.journal())
@@ -59,7 +59,7 @@ def test_a_corrupt_spool_is_salvaged_and_kept(rehearse, truncate):
     device.stop()
     said = device.corrupt_spool(0.8, 4096, truncate=truncate)
     waiting = device.snapshots[0].waiting
-    assert len(waiting) > 20, said
+    assert len(waiting) > 80, said
     stage.restart_broker()
     device.start()
     stage.wait_for_reports(3)
