@@ -103,7 +103,7 @@ class Uplink:
         self._retry_at: float | None = clocks.monotonic()
         self._give_up_at = 0.0
         self._sent_id, self._live_id = 0, 0
-        self._progress_at = 0.0
+        self._head_id, self._progress_at = 0, 0.0
         try:
             self._use(open_spool())
         except (NotWritable, Damaged) as error:
@@ -276,7 +276,6 @@ class Uplink:
         if gone:
             self._noted("acknowledged", gone)
             self._say_refused_acks()
-            self._progress_at = self._clocks.monotonic()
             self.tick()
 
     def _refuse_ack(self, why: str) -> None:
@@ -319,10 +318,15 @@ class Uplink:
             self._link.open(encode(State(SCHEMA, self._session, False, "lost")))
 
     def _send_what_is_due(self, spool: Spool) -> None:
-        """Batches go one at a time; ids up to `_live_id` are the backlog, of which those up to `_sent_id` were sent."""
+        """Batches go one at a time; ids up to `_live_id` are the backlog, of which those up to `_sent_id` were sent.
+
+        Progress is that the oldest report is gone: live ones that are acknowledged say nothing of a lost batch.
+        """
         lowest, now = spool.pending(limit=1), self._clocks.monotonic()
         if not lowest:
             return
+        if lowest[0].id != self._head_id:
+            self._head_id, self._progress_at = lowest[0].id, now
         in_flight, backlog = lowest[0].id <= self._sent_id, lowest[0].id <= self._live_id
         patience_s = self._timing.resend_backfill_s if in_flight else self._timing.resend_live_s
         if (in_flight or not backlog) and now - self._progress_at >= patience_s:
@@ -353,7 +357,7 @@ class Uplink:
         if not self.online:
             return
         if all(lowest.id == stored.id for lowest in spool.pending(limit=1)):
-            self._progress_at = self._clocks.monotonic()
+            self._head_id, self._progress_at = stored.id, self._clocks.monotonic()
         payload = stored.payload if self._encoding == "msgpack" else encode(stored.report, encoding=self._encoding)
         self._send("report", payload, qos=0, expiry_s=REPORT_EXPIRY_S)
 

@@ -29,7 +29,8 @@ def deliver(engine: Engine, devices: Sequence[Device], interval_s: float) -> flo
         for device in waiting:
             if not device.program.running:
                 device.start()
-        wait_for(lambda: all(_is_fresh(engine, device, interval_s) for device in waiting))  # noqa: B023
+        begun_s = time.monotonic() + interval_s  # a report that was closed before says nothing of what is now
+        wait_for(lambda: all(_is_up_to_date(engine, device, begun_s) for device in waiting))  # noqa: B023
         for device in waiting:
             device.stop()
         wait_for(lambda: not any(lacking(engine, device) for device in waiting), LAST_S)  # noqa: B023
@@ -39,11 +40,15 @@ def deliver(engine: Engine, devices: Sequence[Device], interval_s: float) -> flo
 
 def lacking(engine: Engine, device: Device) -> int:
     """Reports that the device is known to have committed and the store does not have."""
+    return len(committed_keys(device) - device.damaged - _held(engine, device))
+
+
+def _held(engine: Engine, device: Device) -> set[tuple[int, int]]:
+    """Keys that the store has."""
     asked = select(REPORT.c.epoch, REPORT.c.first, REPORT.c.sequence).where(REPORT.c.device == device.name)
     with engine.connect() as tx:
         rows = tx.execute(asked).all()
-    held = {(row.epoch, sequence) for row in rows for sequence in range(row.first, row.sequence + 1)}
-    return len(committed_keys(device) - device.damaged - held)
+    return {(row.epoch, sequence) for row in rows for sequence in range(row.first, row.sequence + 1)}
 
 
 def wait_for(true: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
@@ -56,10 +61,15 @@ def wait_for(true: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
     return True
 
 
-def _is_fresh(engine: Engine, device: Device, interval_s: float) -> bool:
-    """Is nothing missing, and the newest report just in? Then the rest comes live."""
+def _is_up_to_date(engine: Engine, device: Device, begun_s: float) -> bool:
+    """Is there a report that was closed after `begun_s`, and nothing missing below the newest of each epoch? Then the
+    rest comes live."""
     asked = select(REPORT.c.payload).where(REPORT.c.device == device.name).order_by(REPORT.c.received_ms.desc())
     with engine.connect() as tx:
         newest = [read_report(row.payload).monotonic_ms for row in tx.execute(asked.limit(NEWEST))]
-    age_s = time.monotonic() - max(newest, default=0) / 1000
-    return age_s < 3 * interval_s + 1 and not lacking(engine, device)
+    held = _held(engine, device)
+    last: dict[int, int] = {}
+    for epoch, sequence in held:
+        last[epoch] = max(last.get(epoch, 0), sequence)
+    due = {(epoch, sequence) for epoch, most in last.items() for sequence in range(1, most + 1)}
+    return max(newest, default=0) / 1000 > begun_s and not (due | committed_keys(device)) - device.damaged - held

@@ -51,7 +51,7 @@ def test_a_full_disk_stops_nothing(rehearse):
 
 @pytest.mark.parametrize("truncate", [False, True], ids=["flipped", "cut"])
 def test_a_corrupt_spool_is_salvaged_and_kept(rehearse, truncate):
-    stage = rehearse()
+    stage = rehearse(interval_s=0.1)
     device = stage.devices[0]
     stage.broker.kill()
     stage.wait_until(lambda: "broker_unreachable" in stage.journal())
@@ -59,7 +59,7 @@ def test_a_corrupt_spool_is_salvaged_and_kept(rehearse, truncate):
     device.stop()
     said = device.corrupt_spool(0.8, 4096, truncate=truncate)
     waiting = device.snapshots[0].waiting
-    assert len(waiting) > 20, said
+    assert len(waiting) > 80, said
     stage.restart_broker()
     device.start()
     stage.wait_for_reports(3)
@@ -99,14 +99,17 @@ def test_clocks_that_jump_fool_no_timeout_and_are_repaired(rehearse):
     assert len(steps) >= 4 and account.open < 60
 
 
-def test_a_hung_camera_is_killed_within_seconds_and_replaced(rehearse):
+def test_a_hung_camera_is_killed_within_seconds_and_replaced(rehearse, capsys):
     stage = rehearse()
     device = stage.devices[0]
     stopped = device.stop_camera()
     assert len(stopped) == 1
-    start = time.monotonic()
+    start_s = time.monotonic()
     stage.wait_until(lambda: not Path(f"/proc/{stopped[0]}").exists(), 20)
-    assert time.monotonic() - start < 10, "5 s of silence on a loaded machine"
+    spent_s = time.monotonic() - start_s
+    with capsys.disabled():
+        print(f"\na capture process that hangs is killed after {spent_s:.1f} s")
+    assert spent_s < 10, "5 s of silence on a loaded machine"
     stage.wait_until(lambda: "camera_found" in stage.journal())
     stage.wait_for_reports(3)
     stage.finish()

@@ -68,13 +68,16 @@ def test_latency_loss_and_resets_cost_nothing(rehearse):
     assert account.open == 0 and proxy.opened > 4
 
 
-def test_a_half_open_connection_is_given_up_within_one_and_a_half_keep_alives(rehearse):
+def test_a_half_open_connection_is_given_up_within_one_and_a_half_keep_alives(rehearse, capsys):
     stage = rehearse(keepalive_s=24)
     proxy = stage.proxies[stage.devices[0].name]
     opened, start_s = proxy.opened, time.monotonic()
     proxy.half_open()
     stage.wait_until(lambda: proxy.opened > opened and stage.journal().count("broker_connected") > 1)
-    assert time.monotonic() - start_s < 1.5 * 24
+    spent_s = time.monotonic() - start_s
+    with capsys.disabled():
+        print(f"\na half-open connection is replaced after {spent_s:.1f} s, the keep-alive is 24 s")
+    assert spent_s < 1.5 * 24
     stage.wait_for_reports(4)
     (account,) = stage.finish()
     assert account.open == 0 and KEEPALIVE_S == 60

@@ -170,6 +170,25 @@ def test_a_batch_fits_into_eight_kilobytes(bench: Bench) -> None:
     assert sequences(payloads) == list(range(1, len(sequences(payloads)) + 1))
 
 
+def test_a_lost_batch_is_sent_again_though_live_reports_are_acknowledged(
+    tmp_path: Path, clock: Any, make_report: Make
+) -> None:
+    """What is left of a boot that was killed has another epoch: acknowledgements of now never name it."""
+    killed = open_spool(tmp_path, lambda *_: None)
+    old = killed.add(make_report())
+    killed.abandon()
+    bench = Bench(tmp_path, clock, make_report)
+    bench.connect()
+    assert len(bench.link.take("backfill")) == 1
+    for sequence in range(1, 6):  # nobody heard it, but what comes now is heard
+        bench.later(10)
+        bench.report()
+        bench.ack(sequence)
+    (again,) = bench.link.take("backfill")
+    assert next((one.epoch, one.sequence) for one in read_backfill(again)) == (old.epoch, old.sequence)
+    bench.uplink.close()
+
+
 def test_a_batch_without_progress_is_sent_again_after_30_s(bench: Bench) -> None:
     bench.report(70)
     bench.connect()
