@@ -99,7 +99,7 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
         )
         for desk in desks:
             commands = handlers(desk, lambda: loop, between, settings)
-            desk.listen(commands, lambda asked, desk=desk: follow(desk, between, asked))  # type: ignore[misc]
+            desk.listen(commands, lambda asked, desk=desk: follow(desk, between, asked, settings))  # type: ignore[misc]
         answered = loop.run(stop=lambda: stop() or any(desk.courier.broken for desk in desks), limit=settings.frames)
         if any(desk.courier.broken for desk in desks):
             raise LinesideError("the delivery of reports has ended by an error in this program, shown above")

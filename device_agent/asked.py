@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from device_agent.config import Settings
-from device_agent.contract.errors import BadInput, LinesideError
+from device_agent.contract.errors import BadInput
 from device_agent.remote.remote import Handler
 from device_agent.remote.settings import RemoteSettings
 
@@ -35,9 +35,11 @@ class Between:
                 work, done = self._waiting.get_nowait()
             except Empty:
                 return
+            if not done.set_running_or_notify_cancel():
+                continue
             try:
                 done.set_result(work())
-            except LinesideError as error:
+            except Exception as error:  # noqa: BLE001 - raised where it was asked for; the loop goes on
                 done.set_exception(error)
 
     def ask(self, work: Callable[[], str]) -> str:
@@ -51,6 +53,7 @@ class Between:
         try:
             return done.result(PATIENCE_S)
         except TooLate:
+            done.cancel()  # it would come as a surprise later
             raise BadInput(f"the loop did not come to it within {PATIENCE_S:g} s") from None
 
     def leave(self, work: Callable[[], str]) -> None:
@@ -89,14 +92,13 @@ def handlers(desk: Desk, loop: Callable[[], Loop], between: Between, settings: S
     }
 
 
-def follow(desk: Desk, between: Between, settings: RemoteSettings) -> None:
-    """Let settings from afar take hold: the loop does it between two frames."""
+def follow(desk: Desk, between: Between, asked: RemoteSettings, own: Settings) -> None:
+    """Let settings from afar take hold, and the device's own where they say nothing (any more): the loop does it
+    between two frames."""
 
     def work() -> str:
-        if settings.interval is not None:
-            desk.report_every(settings.interval)
-        if settings.on_drift is not None:
-            desk.drift.obey(settings.on_drift)
+        desk.report_every(asked.interval if asked.interval is not None else own.interval_s)
+        desk.drift.obey(asked.on_drift or own.breaker.on_drift)
         return "applied"
 
     between.leave(work)

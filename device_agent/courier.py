@@ -26,6 +26,7 @@ from device_agent.mqtt import (
 from device_agent.uplink import Uplink
 
 TICK_S = 0.2
+MOST_ASKED = 256
 MOST_EARLY = 8  # messages of the fleet that are kept until somebody listens
 
 
@@ -77,7 +78,9 @@ class Courier:
         return self._thread is not None and not self._thread.is_alive()
 
     def put(self, item: News | Given) -> None:
-        """Hand over an item; returns at once."""
+        """Hand over an item; returns at once. What the fleet asks is left out while over 256 items wait."""
+        if isinstance(item, ConfigReceived | CommandReceived) and self._inbox.qsize() > MOST_ASKED:
+            return
         self._inbox.put(item)
 
     def start(self, make_uplink: Callable[[], Uplink]) -> None:

@@ -22,6 +22,7 @@ from device_agent.contract.control import Command, Config, Response
 from device_agent.contract.credentials import Credentials
 from device_agent.contract.errors import BadInput, NotFound, Unreachable
 from device_agent.contract.files import write_whole
+from device_agent.remote.settings import read_remote
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -62,11 +63,12 @@ def configuration(keys: Path, device: str, change: Mapping[str, Any], now_s: flo
     it once it is sent.
 
     Raises:
-        NotFound, BadInput: no key to sign with, or a damaged record.
+        NotFound, BadInput: no key to sign with, or a damaged record; settings that every device would refuse.
     """
     topics.check_device(device)
     last = read_document_file(_record(keys, device), Asked) or Asked()
     settings = {name: value for name, value in {**last.settings, **change}.items() if value is not None}
+    read_remote(msgspec.json.encode(settings).decode())
     asked = Asked(version=max(int(now_s), last.version + 1), settings=settings)
     config = Config(SCHEMA, asked.version, msgspec.json.encode(settings, order="sorted").decode())
     signature = _key(keys).sign(config.signed(device))
@@ -143,6 +145,8 @@ class _Talk:
             client.username_pw_set(broker.user, broker.password)
         if broker.tls:
             client.tls_set_context(broker.credentials.context())
+        self._taken: Any = None
+        client.on_publish = self._on_publish
         client.on_connect, client.on_subscribe, client.on_message = self._on_connect, self._on_subscribe, self._hear
         client.connect_async(broker.host, broker.port, 30)
         client.loop_start()
@@ -165,6 +169,8 @@ class _Talk:
             info.wait_for_publish(timeout_s)
         except (RuntimeError, ValueError) as error:
             raise Unreachable(f"the broker did not take the message: {error}") from None
+        if self._taken is not None and self._taken.is_failure:
+            raise Unreachable(f"the broker did not take the message: {str(self._taken).lower()}")
         if not info.is_published():
             raise Unreachable("the broker did not take the message in time")
         self._answered.wait(max(0.0, end - time.monotonic()))
@@ -181,6 +187,9 @@ class _Talk:
         if any(code.is_failure for code in codes):
             self.why = "the broker does not let this user hear the answers"
         self._ready.set()
+
+    def _on_publish(self, _client: mqtt.Client, _data: Any, _mid: int, code: Any, _properties: Any) -> None:
+        self._taken = code
 
     def _hear(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:

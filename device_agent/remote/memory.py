@@ -9,7 +9,7 @@ import msgspec
 from device_agent.contract.codec import read_document_file
 from device_agent.contract.files import write_whole
 
-NAME = "remote.json"
+NAME, VERSION = "remote.json", "remote-version"
 MOST_NONCES = 256
 
 
@@ -49,6 +49,23 @@ def read_memory(state: Path) -> Memory:
         BadInput: a damaged file.
     """
     return read_document_file(state / NAME, Memory) or Memory()
+
+
+def read_version(state: Path) -> int:
+    """The version that was applied last, from a file of its own: an older one stays void when the other is damaged."""
+    try:
+        return int((state / VERSION).read_bytes()[:20])
+    except (OSError, ValueError):
+        return 0
+
+
+def write_version(state: Path, version: int) -> None:
+    """Keep the version that was applied last.
+
+    Raises:
+        NotWritable: the disk is full, read-only or forbids it.
+    """
+    write_whole(state / VERSION, str(version))
 
 
 def write_memory(state: Path, memory: Memory) -> None:

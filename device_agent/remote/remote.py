@@ -19,13 +19,14 @@ from device_agent.contract.control import (
     Response,
 )
 from device_agent.contract.errors import BadInput, LinesideError, NotWritable
-from device_agent.remote.memory import Memory, read_memory, write_memory
+from device_agent.remote.memory import Memory, read_memory, read_version, write_memory, write_version
 from device_agent.remote.settings import RemoteSettings, read_remote
 from device_agent.remote.trust import Trust
 
 MOST_A_MINUTE, MINUTE_S = 30, 60.0
 MOST_AHEAD_MS = 600_000
 MOST_WAITING = 4
+SIGNATURE_BYTES = 64
 Handler = Callable[[str], str]
 Asked = TypeVar("Asked", Config, Command)
 
@@ -71,6 +72,7 @@ class Remote:
         self._looked: deque[float] = deque(maxlen=MOST_A_MINUTE)
         self._refused: Counter[str] = Counter()
         self._said_s: dict[str, float] = {}
+        self._deaf_until_s = 0.0
         self._memory = self._load()
         self._waiting: Queue[Command | None] = Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
@@ -85,16 +87,28 @@ class Remote:
         try:
             memory = read_memory(self._state)
             if memory.settings and self._trust is not None:
-                config = Config(SCHEMA, memory.version, memory.settings, memory.signature)
-                if not self._trust.signed(config, self._device):
-                    raise BadInput(f"{self._state}: the configuration there is not the fleet's")
-                read_remote(memory.settings)
+                self._check_kept(memory)
             elif memory.settings:
                 memory.settings = ""
             return memory
         except BadInput as error:
-            self._event("remote_damaged", f"{error}; the next configuration counts")
-            return Memory()
+            self._deaf_until_s = self._clocks.monotonic() + MOST_AHEAD_MS / 1000
+            self._event("remote_damaged", f"{error}; no command is taken for 10 minutes, as it might come twice")
+            return Memory(version=read_version(self._state))
+
+    def _check_kept(self, memory: Memory) -> None:
+        """A configuration of another key or another version of this program comes again; all else stays known."""
+        config = Config(SCHEMA, memory.version, memory.settings, memory.signature)
+        try:
+            if not self._trusts(config):
+                raise BadInput("it is not the fleet's")
+            read_remote(memory.settings)
+        except BadInput as error:
+            memory.settings = ""
+            self._event("remote_damaged", f"{self._state}: the configuration there: {error}; the next one counts")
+
+    def _trusts(self, message: Config | Command) -> bool:
+        return self._trust is not None and self._trust.signed(message, self._device)
 
     def config(self, payload: bytes) -> None:
         """A configuration, retained or not. The one that holds is repeated at every connection, and nothing new."""
@@ -103,8 +117,10 @@ class Remote:
             memory = self._memory
             if (config.version, config.settings) == (memory.version, memory.settings):
                 return
-            if config.version <= memory.version:
-                self._refuse("config_old", f"version {config.version} comes after {memory.version}")
+            if config.version < memory.version or (config.version == memory.version and memory.settings):
+                why = f"version {config.version} comes after {memory.version}"
+                self._refuse("config_old", why)
+                self._answer(config.nonce, False, why)
                 return
             try:
                 settings = read_remote(config.settings)
@@ -113,10 +129,10 @@ class Remote:
                 self._answer(config.nonce, False, str(error))
                 return
             memory.version, memory.settings, memory.signature = config.version, config.settings, config.signature
-            self._save()
+            kept = self._save(config.version)
             self._apply(settings)
             self._event("config_applied", f"version {config.version}: {config.settings[:200]}")
-            self._answer(config.nonce, True, "applied")
+            self._answer(config.nonce, True, "applied" if kept else "applied, but not kept over a restart")
         except _Refused as refused:
             self._refuse(refused.kind, str(refused))
 
@@ -134,40 +150,50 @@ class Remote:
             self._hand(command)
         except _Refused as refused:
             self._refuse(refused.kind, str(refused))
+            if refused.nonce:
+                self._answer(refused.nonce, False, str(refused))
 
     def _read(self, payload: bytes, kind: type[Asked], most: int) -> Asked:
         if self._trust is None:
             raise _Refused("remote_unheard", "no key of the fleet is configured: nothing that is asked is done")
-        now_s = self._clocks.monotonic()
-        if len(self._looked) == MOST_A_MINUTE and now_s - self._looked[0] < MINUTE_S:
-            raise _Refused("remote_flood", f"over {MOST_A_MINUTE} messages a minute")
-        self._looked.append(now_s)
         if len(payload) > most:
             raise _Refused("remote_refused", f"{len(payload)} bytes, at most {most} are read")
         try:
             message = decode(payload, kind)
         except BadInput as error:
             raise _Refused("remote_refused", str(error)) from None
+        if len(message.signature) != SIGNATURE_BYTES:
+            raise _Refused("remote_refused", "it is not signed")
+        now_s = self._clocks.monotonic()
+        if len(self._looked) == MOST_A_MINUTE and now_s - self._looked[0] < MINUTE_S:
+            raise _Refused("remote_flood", f"over {MOST_A_MINUTE} messages a minute")
+        self._looked.append(now_s)
         if not self._trust.signed(message, self._device):
             raise _Refused("remote_refused", "it is not signed by the fleet for this device")
         return message
 
     def _check_time(self, command: Command) -> None:
-        memory = self._memory
+        memory, name = self._memory, command.name[:40]
+        if memory.seen(command.nonce):
+            raise _Refused("command_replayed", f"{name}: it was taken before")
+        if (deaf_s := self._deaf_until_s - self._clocks.monotonic()) > 0:
+            raise _Refused("command_refused", f"{name}: commands are taken again in {deaf_s:.0f} s", command.nonce)
         now_ms = memory.now(int(self._clocks.wall() * 1000))
         if command.expires_ms < now_ms:
-            raise _Refused("command_expired", f"{command.name[:40]}: it has expired")
+            raise _Refused("command_expired", f"{name}: it has expired by this device's clock", command.nonce)
         if command.expires_ms > now_ms + MOST_AHEAD_MS:
-            raise _Refused("command_expired", f"{command.name[:40]}: it expires in over 10 minutes; is the clock set?")
-        if memory.seen(command.nonce):
-            raise _Refused("command_replayed", f"{command.name[:40]}: it was taken before")
+            why = f"{name}: it expires in over 10 minutes by this device's clock; is the clock set?"
+            raise _Refused("command_expired", why, command.nonce)
         memory.note(command.nonce, command.expires_ms, now_ms)
         if not self._save():
-            raise _Refused("command_refused", f"{command.name[:40]}: its nonce cannot be kept, so it might come twice")
+            why = f"{name}: its nonce cannot be kept, so it might come twice"
+            raise _Refused("command_refused", why, command.nonce)
 
-    def _save(self) -> bool:
+    def _save(self, version: int | None = None) -> bool:
         try:
             write_memory(self._state, self._memory)
+            if version is not None:
+                write_version(self._state, version)
         except NotWritable as error:
             self._refuse("remote_unsaved", str(error))
             return False
@@ -194,7 +220,8 @@ class Remote:
             self._answer(command.nonce, ok, said)
 
     def _answer(self, nonce: bytes, ok: bool, text: str) -> None:
-        self._respond(Response(SCHEMA, nonce, ok, text.encode()[:MOST_TEXT].decode(errors="ignore")))
+        cut = text.encode(errors="replace")[:MOST_TEXT].decode(errors="ignore")
+        self._respond(Response(SCHEMA, nonce, ok, cut))
 
     def _refuse(self, kind: str, why: str) -> None:
         """Said once a minute for each kind, with how many there were."""
@@ -215,6 +242,8 @@ class Remote:
 
 
 class _Refused(Exception):
-    def __init__(self, kind: str, why: str) -> None:
+    """`nonce`: of a command whose signature holds, which is answered."""
+
+    def __init__(self, kind: str, why: str, nonce: bytes = b"") -> None:
         super().__init__(why)
-        self.kind = kind
+        self.kind, self.nonce = kind, nonce

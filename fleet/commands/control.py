@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,17 +93,20 @@ def command(device: str, name: str, arguments: str, broker: str, keys: Path, tim
 
 def _value(text: str) -> Any:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return number if math.isfinite(number) else text
 
 
 def _tell(device: str, response: Response | None, as_json: bool, meanwhile: str) -> None:
+    from fleet.wording import printable
+
     if as_json:
         print_json({"device": device, "ok": response and response.ok, "text": response and response.text})
     if response is None:
         raise Unreachable(f"{device}: no answer in time; {meanwhile}")
     if not response.ok:
-        raise BadInput(f"{device}: {response.text}")
+        raise BadInput(f"{device}: {printable(response.text)}")
     if not as_json:
-        click.echo(response.text)
+        click.echo(printable(response.text))

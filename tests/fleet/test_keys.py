@@ -181,7 +181,7 @@ def test_keys_are_for_one_user_and_a_second_certificate_takes_the_first_back(tmp
     folder, run = tmp_path / "keys", CliRunner().invoke
     assert run(cli, ["keys", "init", "--keys", str(folder), "--host", "hub.example"]).exit_code == 0
     keys = [*folder.glob("*.key")]
-    assert len(keys) == 5 and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in keys)
+    assert len(keys) == 6 and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in keys)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for _ in range(2):
         assert run(cli, ["keys", "device", "press-1", "--keys", str(folder)]).exit_code == 0

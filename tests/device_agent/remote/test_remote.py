@@ -39,6 +39,8 @@ class Bench:
     def start(self, *, key: bool = True) -> None:
         def ping(arguments: str) -> str:
             self.done.append(arguments)
+            if arguments == "odd":
+                return "/media/\udcff"
             if arguments == "fail":
                 raise BadInput("it cannot be done")
             return f"pong {arguments}".strip() if arguments != "long" else "x" * 5000
@@ -154,12 +156,71 @@ def test_unknown_commands_failures_and_bugs_are_answered(bench, eventually) -> N
 
 
 def test_a_flood_is_not_even_looked_at(bench) -> None:
+    forged = encode(Command(SCHEMA, bytes(8), int((NOW_S + 9) * 1000), "ping", signature=bytes(64)))
     for _ in range(MOST_A_MINUTE + 200):
-        bench.ask(b"\x93\x10")
+        bench.ask(forged)
     assert bench.kinds == ["remote_refused", "remote_flood"]
     bench.mono_s += 61
     bench.ask(bench.command("none"))
     assert bench.answers, "after a minute it listens again"
+
+
+def test_garbage_takes_no_turn_from_what_is_signed(bench, eventually) -> None:
+    for junk in (b"", b"\x93\x10", b"x" * 5000, encode(Command(SCHEMA, bytes(8), 1, "ping"))) * 100:
+        bench.ask(junk)
+    bench.ask(bench.command())
+    eventually(lambda: bench.answers)
+
+
+def test_a_signed_command_that_comes_at_the_wrong_time_is_answered(bench) -> None:
+    for ends_s, said in ((-1, "has expired by this device's clock"), (601, "is the clock set?")):
+        bench.ask(bench.command(ends_s=ends_s))
+        assert not bench.answers[-1].ok and said in bench.answers[-1].text
+
+
+def test_damage_brings_neither_an_old_version_nor_a_command_back(bench, eventually) -> None:
+    old, new, taken = bench.config(5, interval=5), bench.config(6, interval=6), bench.command(ends_s=600)
+    bench.remote.config(old)
+    bench.remote.config(new)
+    bench.ask(taken)
+    eventually(lambda: bench.done)
+    path = bench.folder / "state" / NAME
+    path.write_bytes(path.read_bytes()[:-20])
+    bench.remote.close()
+    bench.start()
+    bench.remote.config(old)
+    assert bench.kinds[-1] == "config_old" and bench.remote.settings == RemoteSettings()
+    bench.remote.config(new)
+    assert bench.remote.settings.interval == 6
+    bench.ask(taken)
+    assert len(bench.done) == 1 and "are taken again in 600 s" in bench.answers[-1].text
+    bench.mono_s += 600
+    bench.ask(bench.command())
+    eventually(lambda: len(bench.done) == 2)
+
+
+def test_another_key_forgets_the_settings_and_no_nonce(bench, eventually) -> None:
+    bench.remote.config(bench.config(5, interval=30))
+    taken = bench.command()
+    bench.ask(taken)
+    eventually(lambda: bench.done)
+    before = bench.key
+    bench.key = ed25519.Ed25519PrivateKey.generate()
+    (bench.folder / "signing.pub").write_bytes(bench.key.public_key().public_bytes(PEM, PUBLIC))
+    bench.remote.close()
+    bench.start()
+    assert bench.kinds[-1] == "remote_damaged" and bench.remote.settings == RemoteSettings()
+    (bench.folder / "signing.pub").write_bytes(before.public_key().public_bytes(PEM, PUBLIC))
+    bench.start()
+    bench.ask(taken)
+    assert bench.kinds[-1] == "command_replayed" and len(bench.done) == 1
+
+
+def test_words_that_no_encoding_has_are_answered(bench, eventually) -> None:
+    bench.ask(bench.command(arguments="odd"))
+    bench.ask(bench.command(arguments="next"))
+    eventually(lambda: len(bench.answers) == 2)
+    assert bench.answers[1].text == "pong next"
 
 
 def test_without_a_key_nothing_is_heard(bench) -> None:
@@ -250,7 +311,7 @@ def test_nonces_stay_few_and_the_oldest_stays_void(bench) -> None:
     for payload in sent:
         bench.mono_s += 3
         bench.ask(payload)
-    assert len(bench.answers) == answered
+    assert all("has expired" in one.text for one in bench.answers[answered:])
 
 
 @settings(max_examples=200, deadline=None)
