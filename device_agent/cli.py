@@ -148,31 +148,27 @@ def show_config(context: click.Context, /, as_json: bool, **options: Any) -> Non
     \b
     Example: lineside-agent config --config agent.toml
     """
-    from device_agent.frames.camera import without_password
-
-    settings = _settings(options)
-    shown = []
-    document = options.pop("config")
-    for name, value in options.items():
-        if name == "broker":
-            value = settings.cameras[0].broker
-        elif name == "source" and "://" in value:
-            value = without_password(value)
+    broker = _settings(options).cameras[0].broker
+    document, shown = options.pop("config"), []
+    for name, value in {**options, "broker": broker and str(broker)}.items():
         origin = context.get_parameter_source(name)
-        shown.append(
-            {
-                "name": name,
-                "value": value if isinstance(value, int | float | None) else str(value),
-                "from": _ORIGINS.get(origin.name if origin else "", "default"),
-            }
-        )
-    for name, table in document.tables() if document else ():
-        shown.append({"name": name, "value": table, "from": "file"})
+        shown.append((name, value, _ORIGINS.get(origin.name if origin else "", "default")))
+    shown += [(name, value, "file") for name, value in (document.fields() if document else ())]
+    rows = [{"name": name, "value": _plain(value), "from": origin} for name, value, origin in shown]
     if as_json:
-        print_json(shown)
+        print_json(rows)
         return
-    for each in shown:
-        click.echo(f"{each['name']:9} {each['value'] if each['value'] is not None else '-'}  ({each['from']})")
+    for row in rows:
+        click.echo(f"{row['name']:20} {'-' if row['value'] is None else row['value']}  ({row['from']})")
+
+
+def _plain(value: Any) -> Any:
+    """A value as it may be shown: no password of an address."""
+    if isinstance(value, str) and "://" in value:
+        from device_agent.frames.camera import without_password
+
+        return without_password(value)
+    return value if isinstance(value, bool | int | float | list | None) else str(value)
 
 
 @cli.command()

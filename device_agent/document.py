@@ -102,11 +102,13 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
             found["roi"] = ",".join(f"{share:g}" for share in self.roi)
         return {name: value for name, value in found.items() if value is not None}
 
-    def tables(self) -> list[tuple[str, dict[str, Any]]]:
-        """The tables by name, with what each holds once defaults are filled in."""
-        single = [(name, getattr(self, name)) for name in TABLES[1:]]
-        found = [("camera", table) for table in self.camera] + [each for each in single if each[1] is not None]
-        return [(name, msgspec.to_builtins(table)) for name, table in found]
+    def fields(self) -> list[tuple[str, Any]]:
+        """What the tables hold with defaults filled in, as line.deadline_ms or camera[0].source; None is left out."""
+        cameras = [(f"camera[{place}]", table) for place, table in enumerate(self.camera)]
+        found: list[tuple[str, Any]] = []
+        for name, table in [*cameras, *((name, getattr(self, name)) for name in TABLES[1:])]:
+            found += _flat(name, msgspec.to_builtins(table))
+        return found
 
     def secrets(self) -> list[Path]:
         """Every file that is named but the bundle: what a sandbox has to hand over."""
@@ -114,6 +116,17 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
         names = [getattr(table, name, None) for table in tables for name in _SECRETS]
         names += [getattr(table.line, name) for table in tables if table.line for name in LINE_FILES]
         return [Path(name) for name in [*names, self.samples.key if self.samples else None] if name is not None]
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Fields of fields by their paths.
+
+    >>> _flat("line", {"late": "review", "mqtt": None})
+    [('line.late', 'review')]
+    """
+    if isinstance(value, dict):
+        return [pair for key, inner in value.items() for pair in _flat(f"{name}.{key}", inner)]
+    return [] if value is None else [(name, value)]
 
 
 TABLES = ("camera", "line", "breaker", "samples", "preview", "metrics")

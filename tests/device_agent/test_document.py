@@ -74,7 +74,8 @@ def test_the_command_line_counts_for_more_and_passwords_are_not_shown(
     path = write(
         tmp_path,
         'bundle = "b/steel.lineside"\nsource = "rtsp://admin:geheim@cam/live"\ndevice = "press-1"\ninterval = 30\n'
-        'broker = "mqtt://press:geheim@hub"\nlog = "json"\n',
+        'broker = "mqtt://press:geheim@hub"\nlog = "json"\ntrigger = "mqtt://plc:geheim@hub/part"\n'
+        '[line]\nmqtt = "mqtt://plc:geheim@hub/verdict"\nwebhook = "http://plc/verdict"\n',
     )
     monkeypatch.setenv("LINESIDE_BROKER", "mqtt://line:geheim@other")
     arguments = ["config", "--config", str(path), "--interval", "5", "--json"]
