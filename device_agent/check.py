@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -13,18 +14,20 @@ import msgspec
 
 from device_agent.agent import Model, open_model
 from device_agent.config import Camera, Settings
-from device_agent.contract.broker import Broker
+from device_agent.contract.broker import Broker, handshake_fault
 from device_agent.contract.credentials import Credentials
 from device_agent.contract.errors import BadInput, LinesideError, NotWritable, Unreachable
 from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Address, SourceEnded
 from device_agent.frames.capture import Capture
 from device_agent.identity import expiry, read_certificate
-from device_agent.mqtt import probe
+from device_agent.mqtt import CONNECT_TIMEOUT_S, probe
 from device_agent.rungs import artifact_name
 from device_agent.runtimes import RUNTIMES
 from device_agent.runtimes.probe import probe_runtimes
+from device_agent.salvage import NAME
 from device_agent.selftest import SelfTest, self_test
+from device_agent.spool import is_held
 from device_agent.telemetry import clock_synced
 
 SOURCE_TIMEOUT_S = 15.0
@@ -91,7 +94,7 @@ def _camera(camera: Camera, spec: InputSpec) -> Iterator[Finding]:
         hint = "issue another one: lineside-fleet keys device NAME"
         yield _finding("certificate", hint, lambda: _valid(broker.credentials))
     hint = "start the broker, or correct --broker, its user or the firewall"
-    yield _finding("broker", hint, lambda: _knock(broker, camera.device))
+    yield _finding("broker", hint, lambda: _knock(broker, camera))
 
 
 def answers(model: Model) -> list[Answer]:
@@ -146,8 +149,18 @@ def _look(source: Address, spec: InputSpec) -> str:
     raise Unreachable(f"source {said[0] if said else f'{source.kind}: no frame within {SOURCE_TIMEOUT_S:g} s'}")
 
 
-def _knock(broker: Broker, device: str) -> str:
-    return f"{broker} speaks MQTT {probe(broker, f'{device}-check')}"
+def _knock(broker: Broker, camera: Camera) -> str:
+    """Brokers that know a device by its certificate end its connection when the same one comes again: while an agent
+    runs, only TLS is tried."""
+    if broker.credentials.cert is None or not is_held(camera.state / NAME):
+        return f"{broker} speaks MQTT {probe(broker, f'{camera.device}-check')}"
+    try:
+        socket.create_connection((broker.host, broker.port), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise Unreachable(f"broker {broker}: {(error.strerror or str(error)).lower()}") from error
+    if fault := handshake_fault(broker):
+        raise Unreachable(f"broker {broker}: {fault}")
+    return f"{broker} takes the certificate; an agent runs here, so MQTT was not tried in its name"
 
 
 def _permissions(camera: Camera) -> Finding:

@@ -359,6 +359,16 @@ class Spool:
             raise NotWritable(f"{self.path}: {(error.strerror or os.fspath(self.path)).lower()}") from error
 
 
+def is_held(path: Path) -> bool:
+    """Does a running process hold the spool in `path`? The kernel is asked, so that its folder stays as it is; False
+    where the kernel does not tell."""
+    try:
+        inode, locks = path.stat().st_ino, Path("/proc/locks").read_text()
+    except OSError:
+        return False
+    return any(f":{inode} " in line for line in locks.splitlines())
+
+
 def condemned(path: Path) -> Path:
     """The file that says that the spool in `path` is corrupt, though it passes the checks at the start."""
     return path.with_name(f"{path.name}.condemned")

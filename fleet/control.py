@@ -31,6 +31,10 @@ EXPIRY_S = 30
 CONNECT_S = 5.0
 
 
+class NotTaken(Unreachable):
+    """The broker did not take a message: the device cannot have heard of it (exit 5)."""
+
+
 class Asked(msgspec.Struct, kw_only=True):
     """What a device was asked to be last: the growing version, and the settings."""
 
@@ -58,18 +62,28 @@ def operator_broker(url: str, keys: Path) -> Broker:
     return parse_broker(url, Credentials(keys / "authority.pem", keys / "operator.pem", keys / "operator.key"))
 
 
-def configuration(keys: Path, device: str, change: Mapping[str, Any], now_s: float) -> tuple[Letter, Asked]:
-    """The next configuration of a device: the last one with the changes, of which None takes a field away. `remember`
-    it once it is sent.
+def last_asked(keys: Path, device: str) -> Asked:
+    """What a device was asked to be last; nothing if it never was.
+
+    Raises:
+        BadInput: no device id, or a damaged record.
+    """
+    return read_document_file(_record(keys, topics.check_device(device)), Asked) or Asked()
+
+
+def configuration(
+    keys: Path, device: str, change: Mapping[str, Any], now_s: float, *, after: int = 0
+) -> tuple[Letter, Asked]:
+    """The next configuration of a device: the last one with the changes, of which None takes a field away; its version
+    is over `after`. `remember` it before it is sent, so that no version is given twice.
 
     Raises:
         NotFound, BadInput: no key to sign with, or a damaged record; settings that every device would refuse.
     """
-    topics.check_device(device)
-    last = read_document_file(_record(keys, device), Asked) or Asked()
+    last = last_asked(keys, device)
     settings = {name: value for name, value in {**last.settings, **change}.items() if value is not None}
     read_remote(msgspec.json.encode(settings).decode())
-    asked = Asked(version=max(int(now_s), last.version + 1), settings=settings)
+    asked = Asked(version=max(int(now_s), last.version + 1, after + 1), settings=settings)
     config = Config(SCHEMA, asked.version, msgspec.json.encode(settings, order="sorted").decode())
     signature = _key(keys).sign(config.signed(device))
     return Letter("config", encode(msgspec.structs.replace(config, signature=signature)), config.nonce), asked
@@ -117,7 +131,8 @@ def send(broker: Broker, device: str, letter: Letter, timeout_s: float) -> Respo
     """Send, and wait for the device's answer; None if none came within the time.
 
     Raises:
-        Unreachable: the broker does not answer, refuses, or did not take the message.
+        NotTaken: the broker does not answer, refuses, or did not take the message.
+        Unreachable: the connection ended before the answer.
     """
     for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
         talk = _Talk(broker, device, letter, protocol)
@@ -126,7 +141,7 @@ def send(broker: Broker, device: str, letter: Letter, timeout_s: float) -> Respo
                 return talk.answer(timeout_s)
         finally:
             talk.close()
-    raise Unreachable(f"broker {broker}: {handshake_fault(broker) or talk.why or 'does not answer'}")
+    raise NotTaken(f"broker {broker}: {handshake_fault(broker) or talk.why or 'does not answer'}")
 
 
 class _Talk:
@@ -136,7 +151,7 @@ class _Talk:
         self._device, self._letter = device, letter
         self._ready, self._answered = threading.Event(), threading.Event()
         self._response: Response | None = None
-        self.why = ""
+        self.why = self._ended = ""
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"lineside-operator-{secrets.token_hex(4)}", protocol=protocol,
             reconnect_on_failure=False,
@@ -146,7 +161,7 @@ class _Talk:
         if broker.tls:
             client.tls_set_context(broker.credentials.context())
         self._taken: Any = None
-        client.on_publish = self._on_publish
+        client.on_publish, client.on_disconnect = self._on_publish, self._on_disconnect
         client.on_connect, client.on_subscribe, client.on_message = self._on_connect, self._on_subscribe, self._hear
         client.connect_async(broker.host, broker.port, 30)
         client.loop_start()
@@ -168,12 +183,14 @@ class _Talk:
         try:
             info.wait_for_publish(timeout_s)
         except (RuntimeError, ValueError) as error:
-            raise Unreachable(f"the broker did not take the message: {error}") from None
+            raise NotTaken(f"the broker did not take the message: {error}") from None
         if self._taken is not None and self._taken.is_failure:
-            raise Unreachable(f"the broker did not take the message: {str(self._taken).lower()}")
+            raise NotTaken(f"the broker did not take the message: {str(self._taken).lower()}")
         if not info.is_published():
-            raise Unreachable("the broker did not take the message in time")
+            raise NotTaken(self._ended or "the broker did not take the message in time")
         self._answered.wait(max(0.0, end - time.monotonic()))
+        if self._response is None and self._ended:
+            raise Unreachable(f"{self._ended}; {self._device} may have done what it was asked")
         return self._response
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
@@ -190,6 +207,11 @@ class _Talk:
 
     def _on_publish(self, _client: mqtt.Client, _data: Any, _mid: int, code: Any, _properties: Any) -> None:
         self._taken = code
+
+    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        said = str(code).lower()
+        self._ended = f"the connection ended before the answer ({said}): does another command use the same certificate?"
+        self._answered.set()
 
     def _hear(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:

@@ -24,10 +24,6 @@ class Memory(msgspec.Struct, kw_only=True):
     nonces: dict[str, int] = {}
     latest_ms: int = 0
 
-    def now(self, wall_ms: int) -> int:
-        """The time: never before one that was believed already, whatever the clock says."""
-        return max(wall_ms, self.latest_ms)
-
     def seen(self, nonce: bytes) -> bool:
         """Was this command taken before?"""
         return nonce.hex() in self.nonces

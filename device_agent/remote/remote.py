@@ -24,7 +24,7 @@ from device_agent.remote.settings import RemoteSettings, read_remote
 from device_agent.remote.trust import Trust
 
 MOST_A_MINUTE, MINUTE_S = 30, 60.0
-MOST_AHEAD_MS = 600_000
+MOST_AHEAD_MS, MOST_BEHIND_MS = 600_000, 60_000
 MOST_WAITING = 4
 SIGNATURE_BYTES = 64
 Handler = Callable[[str], str]
@@ -73,8 +73,9 @@ class Remote:
         self._refused: Counter[str] = Counter()
         self._said_s: dict[str, float] = {}
         self._deaf_until_s = 0.0
+        self._believed: tuple[int, float] | None = None
         self._memory = self._load()
-        self._waiting: Queue[Command | None] = Queue(MOST_WAITING)
+        self._waiting: Queue[tuple[Command, float] | None] = Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
 
     @property
@@ -101,6 +102,7 @@ class Remote:
         config = Config(SCHEMA, memory.version, memory.settings, memory.signature)
         try:
             if not self._trusts(config):
+                memory.version = read_version(self._state)
                 raise BadInput("it is not the fleet's")
             read_remote(memory.settings)
         except BadInput as error:
@@ -142,12 +144,12 @@ class Remote:
             if retained:
                 raise _Refused("command_retained", "commands are never retained")
             command = self._read(payload, Command, MOST_COMMAND_BYTES)
-            self._check_time(command)
+            ends_s = self._check_time(command)
             if command.name not in self._handlers:
                 known = ", ".join(sorted(self._handlers))
                 self._answer(command.nonce, False, f"no command {command.name[:40]!r}; known are {known}")
                 return
-            self._hand(command)
+            self._hand(command, ends_s)
         except _Refused as refused:
             self._refuse(refused.kind, str(refused))
             if refused.nonce:
@@ -172,22 +174,38 @@ class Remote:
             raise _Refused("remote_refused", "it is not signed by the fleet for this device")
         return message
 
-    def _check_time(self, command: Command) -> None:
+    def _now_ms(self, command: Command) -> int:
+        """The time. A clock that is well behind a time that was believed before is none to judge by: what was withheld
+        then would hold again now."""
+        wall_ms, floor_ms = int(self._clocks.wall() * 1000), self._memory.latest_ms
+        if self._believed is not None:
+            believed_ms, then_s = self._believed
+            floor_ms = max(floor_ms, believed_ms + int((self._clocks.monotonic() - then_s) * 1000))
+        if wall_ms < floor_ms - MOST_BEHIND_MS:
+            behind_s = (floor_ms - wall_ms) // 1000
+            why = f"this device's clock is {behind_s} s behind a time that it believed before; set it"
+            raise _Refused("command_clock", f"{command.name[:40]}: {why}", command.nonce)
+        return max(wall_ms, floor_ms)
+
+    def _check_time(self, command: Command) -> float:
+        """Until when it holds, in seconds on the monotonic clock."""
         memory, name = self._memory, command.name[:40]
         if memory.seen(command.nonce):
             raise _Refused("command_replayed", f"{name}: it was taken before")
         if (deaf_s := self._deaf_until_s - self._clocks.monotonic()) > 0:
             raise _Refused("command_refused", f"{name}: commands are taken again in {deaf_s:.0f} s", command.nonce)
-        now_ms = memory.now(int(self._clocks.wall() * 1000))
+        now_s, now_ms = self._clocks.monotonic(), self._now_ms(command)
         if command.expires_ms < now_ms:
             raise _Refused("command_expired", f"{name}: it has expired by this device's clock", command.nonce)
         if command.expires_ms > now_ms + MOST_AHEAD_MS:
             why = f"{name}: it expires in over 10 minutes by this device's clock; is the clock set?"
             raise _Refused("command_expired", why, command.nonce)
         memory.note(command.nonce, command.expires_ms, now_ms)
+        self._believed = now_ms, now_s
         if not self._save():
             why = f"{name}: its nonce cannot be kept, so it might come twice"
             raise _Refused("command_refused", why, command.nonce)
+        return now_s + (command.expires_ms - now_ms) / 1000
 
     def _save(self, version: int | None = None) -> bool:
         try:
@@ -199,17 +217,21 @@ class Remote:
             return False
         return True
 
-    def _hand(self, command: Command) -> None:
+    def _hand(self, command: Command, ends_s: float) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="remote", daemon=True)
             self._thread.start()
         try:
-            self._waiting.put_nowait(command)
+            self._waiting.put_nowait((command, ends_s))
         except Full:
             self._answer(command.nonce, False, f"busy: {MOST_WAITING} commands wait")
 
     def _run(self) -> None:
-        while (command := self._waiting.get()) is not None:
+        while (taken := self._waiting.get()) is not None:
+            command, ends_s = taken
+            if self._clocks.monotonic() > ends_s:
+                self._answer(command.nonce, False, "it expired while another command ran")
+                continue
             self._event("command", f"{command.name} {command.arguments[:100]}".strip())
             try:
                 said, ok = self._handlers[command.name](command.arguments), True

@@ -12,6 +12,7 @@ import click
 
 from device_agent.console import json_option, print_json
 from device_agent.contract.errors import BadInput, Unreachable
+from fleet.commands.options import Finite
 
 if TYPE_CHECKING:
     from device_agent.contract.control import Response
@@ -24,7 +25,7 @@ def _asking(command: Made) -> Made:
     folder = click.Path(path_type=Path)
     for option in (
         json_option,
-        click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 600), default=30.0, show_default=True,
+        click.option("--timeout", "timeout_s", type=Finite(0.1, 600), default=30.0, show_default=True,
                      metavar="SECONDS", help="To wait for the device's answer."),
         click.option("--keys", type=folder, default=Path("lineside-keys"), show_default=True,
                      help="Folder of the fleet's keys; with mqtts:// the operator's certificate comes from there too."),
@@ -39,6 +40,7 @@ def _asking(command: Made) -> Made:
 @_asking
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="interval (s) or on_drift; again for more.")
 @click.option("--unset", multiple=True, metavar="NAME", help="Leave it to the device's own configuration again.")
+@click.option("--after", type=click.IntRange(0), default=0, metavar="VERSION", help="That the device says it holds.")
 def configure(
     device: str,
     broker: str,
@@ -47,15 +49,17 @@ def configure(
     as_json: bool,
     changes: tuple[str, ...],
     unset: tuple[str, ...],
+    after: int,
 ) -> None:
     """Change the configuration of a running device. It stays with the broker, so a device that is off gets it later.
 
-    Exit code 5 when no answer came, 1 when the device refuses.
+    Exit code 5 when no answer came, 1 when the device refuses. It refuses a version that is not over the one it holds,
+    as when somebody with another folder of keys configured it: --after names that one.
 
     \b
     Example: lineside-fleet configure press-1 --set interval=30 --broker mqtts://broker.example
     """
-    from fleet.control import configuration, operator_broker, remember, send
+    from fleet.control import Asked, NotTaken, configuration, last_asked, operator_broker, remember, send
 
     if not changes and not unset:
         raise click.UsageError("name what is to change: --set interval=30")
@@ -65,10 +69,17 @@ def configure(
         if not equals:
             raise click.UsageError(f"--set {text}: must read like interval=30")
         change[name] = _value(value)
-    letter, asked = configuration(keys, device, change, time.time())
-    response = send(operator_broker(broker, keys), device, letter, timeout_s)
-    if response is None or response.ok:
-        remember(keys, device, asked)
+    address, before = operator_broker(broker, keys), last_asked(keys, device)
+    letter, asked = configuration(keys, device, change, time.time(), after=after)
+    undone = Asked(version=asked.version, settings=before.settings)
+    remember(keys, device, asked)  # first: what an interrupted command has sent is built upon by the next one
+    try:
+        response = send(address, device, letter, timeout_s)
+    except NotTaken:
+        remember(keys, device, undone)
+        raise
+    if response is not None and not response.ok:
+        remember(keys, device, undone)
     _tell(device, response, as_json, f"version {asked.version} waits at the broker")
 
 

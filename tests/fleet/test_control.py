@@ -21,7 +21,7 @@ from device_agent.contract.session import Birth
 from fleet.chaos.bundle import write_fake_bundle
 from fleet.cli import cli
 from fleet.commands.control import _tell
-from fleet.control import Letter, command, configuration, send
+from fleet.control import Letter, NotTaken, command, configuration, last_asked, send
 from fleet.keys import create, utc_now
 
 AGENT = [sys.executable, "-m", "device_agent", "run"]
@@ -125,6 +125,40 @@ def test_what_cannot_be_asked_is_said(tmp_path, keys, free_port) -> None:
     assert isinstance(without.exception, NotFound) and "keys init makes it" in str(without.exception)
     assert asked("configure", "press-1", "--broker", url, "--keys", keys).exit_code == 2
     assert asked("configure", "press-1", "--set", "interval", "--broker", url, "--keys", keys).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kept"),
+    [
+        (KeyboardInterrupt(), {"interval": 5.0, "on_drift": "safe"}),
+        (Unreachable("the connection ended before the answer"), {"interval": 5.0, "on_drift": "safe"}),
+        (None, {"interval": 5.0, "on_drift": "safe"}),
+        (NotTaken("the broker did not take the message"), {"interval": 5.0}),
+        (Response(SCHEMA, b"8 bytes.", False, "version 3 comes after 9; send a later one"), {"interval": 5.0}),
+    ],
+)
+def test_what_may_have_reached_a_device_is_built_upon_and_no_version_is_given_twice(
+    keys, monkeypatch, outcome: BaseException | Response | None, kept: dict[str, object]
+) -> None:
+    outcomes: list[BaseException | Response | None] = [Response(SCHEMA, b"8 bytes.", True, "applied"), outcome]
+
+    def send_nothing(*_: object) -> Response | None:
+        said = outcomes.pop(0)
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    monkeypatch.setattr("fleet.control.send", send_nothing)
+    options = ("--broker", "mqtt://127.0.0.1:1", "--keys", keys)
+    assert asked("configure", "press-1", "--set", "interval=5", *options).exit_code == 0
+    first = last_asked(keys, "press-1")
+    assert asked("configure", "press-1", "--set", "on_drift=safe", *options).exit_code != 0
+    then = last_asked(keys, "press-1")
+    assert then.settings == kept and then.version > first.version
+    _, following = configuration(keys, "press-1", {}, first.version)
+    assert following.version > then.version
+    _, over = configuration(keys, "press-1", {}, first.version, after=4_000_000_000)
+    assert over.version == 4_000_000_001
 
 
 @pytest.mark.broker

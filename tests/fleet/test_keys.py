@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +16,18 @@ import pytest
 from click.testing import CliRunner
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from device_agent.check import _knock
+from device_agent.config import Camera
 from device_agent.contract import topics
 from device_agent.contract.broker import Broker, parse_broker
 from device_agent.contract.credentials import Credentials
 from device_agent.contract.errors import BadInput, NotFound, Unreachable
-from device_agent.mqtt import Connected, Disconnected, Link, News, Rejected, probe
+from device_agent.frames import parse_source
+from device_agent.mqtt import CommandReceived, Connected, Disconnected, Link, News, Rejected, probe
+from device_agent.salvage import open_spool
+from device_agent.spool import is_held
 from fleet.cli import cli
+from fleet.control import command, send
 from fleet.keys import MONITOR, MOSQUITTO, certify_device, create, issued, revoke, utc_now
 
 Eventually = Callable[..., object]
@@ -143,6 +151,57 @@ def test_who_is_refused_is_told_why(
         eventually(lambda heard=heard: heard)
         assert isinstance(heard[0], Disconnected) and why in heard[0].why and heard[0].refused
     assert probe(broker(right), "press-1") == "5"
+
+
+@pytest.mark.broker
+def test_a_second_command_with_the_same_certificate_is_told_apart_from_a_silent_device(
+    mosquitto: Any, made: Path, open_link: Any, eventually: Eventually
+) -> None:
+    broker, ended = secure(mosquitto, made), list[str]()
+    operator = broker(Credentials(made / "authority.pem", made / "operator.pem", made / "operator.key"))
+    heard = open_link(broker(credentials(made, "press-1")), "press-1")
+    eventually(lambda: Connected() in heard)
+
+    def ask() -> None:
+        try:
+            send(operator, "press-1", command(made, "press-1", "ping", "", time.time()), 60.0)
+        except Unreachable as error:
+            ended.append(str(error))
+
+    first = threading.Thread(target=ask)
+    first.start()
+    eventually(lambda: any(isinstance(news, CommandReceived) for news in heard))
+    assert send(operator, "press-1", command(made, "press-1", "ping", "", time.time()), 0.1) is None, "it is silent"
+    first.join(30)
+    assert not first.is_alive() and "does another command use the same certificate?" in ended[0]
+    assert "press-1 may have done what it was asked" in ended[0]
+
+
+@pytest.mark.broker
+def test_a_check_leaves_a_running_agent_its_connection(
+    mosquitto: Any, made: Path, tmp_path: Path, open_link: Any, eventually: Eventually
+) -> None:
+    broker = secure(mosquitto, made)(credentials(made, "press-1"))
+    camera = Camera("press-1", parse_source("synthetic"), broker, tmp_path)
+    assert _knock(broker, camera).endswith("speaks MQTT 5"), "no agent runs"
+    spool = open_spool(tmp_path, lambda *_: None)
+    before = sorted(tmp_path.iterdir())
+    heard = open_link(broker, "press-1")
+    eventually(lambda: Connected() in heard)
+    assert "takes the certificate; an agent runs here" in _knock(broker, camera)
+    assert not any(isinstance(news, Disconnected) for news in heard) and sorted(tmp_path.iterdir()) == before
+    none = broker._replace(credentials=credentials(made, "press-2"), port=1)
+    with pytest.raises(Unreachable, match="refused"):
+        _knock(none, camera)
+    mosquitto.stop()
+    other = tmp_path / "other"
+    create(other, ["127.0.0.1"], utc_now())
+    certify_device(other, "press-1", utc_now(), days=30)
+    stranger = secure(mosquitto, made)(credentials(other, "press-1")._replace(ca=made / "authority.pem"))
+    with pytest.raises(Unreachable, match="refuses TLS: unknown ca"):
+        _knock(stranger, camera)
+    spool.close()
+    assert not is_held(spool.path)
 
 
 def test_a_link_outlives_a_certificate_that_is_away(made: Path, tmp_path: Path) -> None:

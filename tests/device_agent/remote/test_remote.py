@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,12 @@ class Bench:
         self.mono_s, self.wall_s = 100.0, NOW_S
         self.events, self.answers = list[tuple[str, str]](), list[Response]()
         self.applied, self.done, self.nonces = list[RemoteSettings](), list[str](), 0
+        self.gate = threading.Event()
         self.start()
+
+    def wait(self, _: str) -> str:
+        self.gate.wait(10)
+        return "done"
 
     def start(self, *, key: bool = True) -> None:
         def ping(arguments: str) -> str:
@@ -47,7 +53,7 @@ class Bench:
 
         self.remote = Remote(
             self.device, self.folder / "signing.pub" if key else None, self.folder / "state",
-            handlers={"ping": ping, "bug": lambda _: str(1 / 0)},
+            handlers={"ping": ping, "bug": lambda _: str(1 / 0), "wait": self.wait},
             apply=self.applied.append, respond=self.answers.append,
             event=lambda kind, text: self.events.append((kind, text)),
             clocks=Clocks(lambda: self.mono_s, lambda: self.wall_s),
@@ -115,14 +121,56 @@ def test_a_clock_that_jumps_back_makes_nothing_valid_again(bench, eventually) ->
     bench.wall_s += 100
     bench.ask(late)
     eventually(lambda: bench.answers)
-    bench.wall_s -= 90  # early would hold by this clock
+    bench.wall_s -= 50  # early would soon hold by this clock
     bench.ask(early)
     assert bench.kinds[-1] == "command_expired"
+    bench.wall_s -= 40  # and holds by this one
+    bench.ask(early)
+    assert bench.kinds[-1] == "command_clock"
     bench.remote.close()
     bench.start()
     bench.mono_s += 61
     bench.ask(early)
-    assert bench.done == ["late"] and bench.kinds[-1] == "command_expired"
+    assert bench.done == ["late"] and bench.kinds[-1] == "command_clock"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("wall_s", [50.0, NOW_S - 7200])
+def test_what_was_withheld_does_not_hold_later_by_a_clock_that_was_set_back(
+    bench, eventually, restarted: bool, wall_s: float
+) -> None:
+    withheld = bench.command(arguments="withheld", ends_s=60)
+    bench.ask(bench.command(arguments="heard"))
+    eventually(lambda: bench.answers)
+    bench.mono_s, bench.wall_s = bench.mono_s + 3600, wall_s
+    if restarted:
+        bench.remote.close()
+        bench.start()
+    bench.ask(withheld)
+    assert bench.kinds[-1] == "command_clock" and "behind a time that it believed before" in bench.events[-1][1]
+    bench.wall_s = NOW_S + 3600  # it is set again
+    bench.ask(bench.command(arguments="after"))
+    eventually(lambda: bench.done == ["heard", "after"])
+
+
+def test_a_clock_that_stands_still_ends_a_command_too(bench, eventually) -> None:
+    withheld = bench.command(arguments="withheld", ends_s=30)
+    bench.ask(bench.command())
+    eventually(lambda: bench.answers)
+    bench.mono_s += 45
+    bench.ask(withheld)
+    assert bench.kinds[-1] == "command_expired"
+
+
+def test_a_command_that_waited_too_long_for_another_is_not_done(bench, eventually) -> None:
+    bench.ask(bench.command("wait"))
+    bench.ask(bench.command(arguments="late"))
+    eventually(lambda: bench.kinds == ["command"])
+    bench.mono_s += 31
+    bench.gate.set()
+    eventually(lambda: len(bench.answers) == 2)
+    assert not bench.answers[1].ok and "it expired while another command ran" in bench.answers[1].text
+    assert not bench.done
 
 
 def test_another_devices_command_is_nothing(bench) -> None:
@@ -149,7 +197,7 @@ def test_unknown_commands_failures_and_bugs_are_answered(bench, eventually) -> N
         bench.ask(bench.command(name, arguments))
     eventually(lambda: len(bench.answers) == 4)
     unknown, failed, bug, long = bench.answers
-    assert not unknown.ok and "known are bug, ping" in unknown.text
+    assert not unknown.ok and "known are bug, ping, wait" in unknown.text
     assert not failed.ok and failed.text == "it cannot be done"
     assert not bug.ok and "ZeroDivisionError" in bug.text
     assert long.ok and len(long.text) == 512
@@ -293,6 +341,16 @@ def test_a_memory_that_was_changed_on_the_disk_is_said_and_not_obeyed(bench, dam
     assert bench.kinds[-1] == "remote_damaged" and bench.remote.settings == RemoteSettings()
 
 
+def test_a_version_that_was_damaged_on_the_disk_locks_nothing_out(bench) -> None:
+    old, path = bench.config(4, interval=10), bench.folder / "state" / NAME
+    bench.remote.config(bench.config(5, interval=30))
+    path.write_text(path.read_text().replace('"version":5', '"version":9000000005'))
+    bench.start()
+    bench.remote.config(old)
+    bench.remote.config(bench.config(6, interval=40))
+    assert bench.kinds[-3:] == ["remote_damaged", "config_old", "config_applied"]
+
+
 def test_a_disk_that_is_full_takes_no_command_as_it_might_come_twice(bench) -> None:
     (bench.folder / "state").write_text("a file where the folder should be")
     bench.ask(bench.command())
@@ -302,16 +360,19 @@ def test_a_disk_that_is_full_takes_no_command_as_it_might_come_twice(bench) -> N
 def test_nonces_stay_few_and_the_oldest_stays_void(bench) -> None:
     sent = []
     for number in range(MOST_NONCES + 40):
-        bench.mono_s += 3
+        if number % MOST_A_MINUTE == 0:
+            bench.start()
         sent.append(bench.command("none", ends_s=100 + number * 0.1))
         bench.ask(sent[-1])
     stored = json.loads((bench.folder / "state" / NAME).read_bytes())
     assert len(stored["nonces"]) <= MOST_NONCES
     answered = len(bench.answers)
-    for payload in sent:
-        bench.mono_s += 3
+    for number, payload in enumerate(sent):
+        if number % MOST_A_MINUTE == 0:
+            bench.start()
         bench.ask(payload)
-    assert all("has expired" in one.text for one in bench.answers[answered:])
+    refusals = [one.text for one in bench.answers[answered:]]
+    assert all("has expired" in text or "clock is" in text for text in refusals), "not one is looked up by its name"
 
 
 @settings(max_examples=200, deadline=None)
