@@ -79,8 +79,9 @@ def check(settings: Settings) -> Iterator[Finding]:
             yield Finding(part="runtime", ok=answer.ok, text=text, fix=fix, exit_code=0 if answer.ok else 4)
     spec = model[0].artifacts[0].input if model else _ANY
     for camera in settings.cameras:
-        yield _permissions(camera)
-        yield from _camera(camera, spec)
+        for finding in (_permissions(camera), *_camera(camera, spec)):
+            named = f"{camera.device}: {finding.text}" if len(settings.cameras) > 1 else finding.text
+            yield msgspec.structs.replace(finding, text=named)
     yield _clock()
 
 

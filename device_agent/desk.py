@@ -99,6 +99,7 @@ class Desk:
         if interval_s != self.interval_s:
             self.interval_s = interval_s
             self._station.reschedule(self.schedule(interval_s), time.monotonic_ns())
+            self.drift.retime(int(interval_s * 1000))
             self.courier.put(Timing.of(interval_s))
             self._say_birth()
 

@@ -17,7 +17,7 @@ from device_agent.contract.errors import BadInput, NotWritable
 from device_agent.contract.files import write_whole
 from device_agent.contract.manifest import Baseline, Label
 from device_agent.contract.report import DeviceReport
-from device_agent.detector import Detector, StreamSet, Verdicts, threshold
+from device_agent.detector import Detector, StreamSet, Verdicts, threshold, warn_threshold
 from device_agent.detector.normal import LEARN_MS, Learning, needs_learning, normal
 
 WEEKS_A_YEAR = 52.0
@@ -81,6 +81,11 @@ class _Model:
             self.memory.detector = base64.b64encode(self.detector.state(0)).decode()
         return msgspec.json.encode(self.memory)
 
+    def page_at(self, page: float) -> None:
+        self._page = page
+        if self.detector is not None:
+            self.detector.page, self.detector.warn = page, warn_threshold(page)
+
     def forget(self) -> None:
         if self.detector is not None:
             self.detector.reset(_ROW)
@@ -109,7 +114,7 @@ class DriftWatch:
     ) -> None:
         self._labels, self._baselines, self._settings = labels, baselines, settings
         self._folder, self._event = folder, event
-        self._page = threshold(1, WEEK_MS / max(interval_ms, 1), settings.false_stops_a_year / WEEKS_A_YEAR)
+        self._page = self._threshold(interval_ms)
         self._models: dict[bytes, _Model | None] = {}
         self._now: bytes | None = None
         self._level, self._frozen, self._unsaved_ms = 0, False, 0
@@ -135,6 +140,16 @@ class DriftWatch:
         self._unsaved_ms += report.interval_ms
         if self._unsaved_ms >= SAVE_MS:
             self._save()
+
+    def _threshold(self, interval_ms: int) -> float:
+        return threshold(1, WEEK_MS / max(interval_ms, 1), self._settings.false_stops_a_year / WEEKS_A_YEAR)
+
+    def retime(self, interval_ms: int) -> None:
+        """Reports come at another interval from now on: there are more chances to be wrong, or fewer."""
+        self._page = self._threshold(interval_ms)
+        for model in self._models.values():
+            if model is not None:
+                model.page_at(self._page)
 
     def obey(self, on_drift: Literal["report", "safe"]) -> None:
         """Do something else about drift from now on."""

@@ -144,3 +144,11 @@ def test_without_a_prevalence_nothing_is_judged_before_the_first_day_is_over(wat
     for _ in range(120):
         found.feed(line.report(DIRTY))
     assert not found.fault
+
+
+def test_at_another_interval_the_same_evidence_is_judged_anew(watch) -> None:
+    found, _ = watch()
+    before = found._page
+    found.retime(1_000)
+    assert found._page > before + 3, "sixty times as many reports are sixty times as many chances"
+    assert found._models[MODEL].detector.page == found._page
