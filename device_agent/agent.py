@@ -23,6 +23,7 @@ from device_agent.frames.several import Several
 from device_agent.journal import open_journal
 from device_agent.loop import Loop
 from device_agent.rungs import Open, Rungs, choose, opener
+from device_agent.shadow import Understudy, open_candidate
 from device_agent.unpacking import sweep, unpack
 from device_agent.watched import Watched
 
@@ -76,7 +77,11 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
         for capture in captures:
             capture.refit(serving.artifact.input)
         sources = [desk.frames(capture, line) for desk, capture, line in zip(desks, captures, lines, strict=True)]
-        stations = [desk.station(model.manifest, line) for desk, line in zip(desks, lines, strict=True)]
+        understudy = _understudy(settings, model, event, ends)
+        books = [understudy.book() if understudy else None for _ in desks]
+        stations = [
+            desk.station(model.manifest, line, book) for desk, line, book in zip(desks, lines, books, strict=True)
+        ]
         frames: Frames = sources[0]
         if len(sources) > 1:
             several = Several(sources, lambda at, why: desks[at].event("camera_ended", why))
@@ -96,6 +101,7 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
             event=event,
             tick=turn,
             busy=watched.busy,
+            understudy=understudy,
         )
         for desk in desks:
             commands = handlers(desk, lambda: loop, between, settings)
@@ -104,6 +110,24 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
         if any(desk.courier.broken for desk in desks):
             raise LinesideError("the delivery of reports has ended by an error in this program, shown above")
         return answered
+
+
+def _understudy(
+    settings: Settings, model: Model, event: Callable[[str, str], None], ends: ExitStack
+) -> Understudy | None:
+    """The candidate of the settings; one that cannot be used is told of, and the line goes on without it."""
+    asked = settings.shadow
+    if asked is None:
+        return None
+    try:
+        candidate = open_candidate(Path(asked.bundle), settings.state, model.manifest.labels, model.artifacts)
+    except LinesideError as error:
+        event("shadow_failed", str(error))
+        return None
+    understudy = Understudy(candidate, len(model.manifest.labels), asked.every, clock=time.monotonic_ns, event=event)
+    ends.callback(understudy.close)
+    event("shadow", f"model {candidate.artifact.model_id.hex()} answers one frame of {asked.every} beside it")
+    return understudy
 
 
 def _watched(settings: Settings) -> Watched:

@@ -27,6 +27,7 @@ from device_agent.runtimes import RUNTIMES
 from device_agent.runtimes.probe import probe_runtimes
 from device_agent.salvage import NAME
 from device_agent.selftest import SelfTest, self_test
+from device_agent.shadow import open_candidate
 from device_agent.spool import is_held
 from device_agent.telemetry import clock_synced
 
@@ -77,6 +78,9 @@ def check(settings: Settings) -> Iterator[Finding]:
             text = f"{answer.artifact} {'knows its answers' if answer.ok else 'is refused: ' + answer.why}"
             fix = "" if answer.ok else 'pip install "lineside[agent-litert]", agent-onnx or agent-openvino'
             yield Finding(part="runtime", ok=answer.ok, text=text, fix=fix, exit_code=0 if answer.ok else 4)
+        if (shadow := settings.shadow) is not None:
+            hint = "give [shadow] the bundle of another model with the same labels and input"
+            yield _finding("shadow", hint, lambda: _candidate(Path(shadow.bundle), settings.state, model[0]))
     spec = model[0].artifacts[0].input if model else _ANY
     for camera in settings.cameras:
         for finding in (_permissions(camera), *_camera(camera, spec)):
@@ -96,6 +100,12 @@ def _camera(camera: Camera, spec: InputSpec) -> Iterator[Finding]:
         yield _finding("certificate", hint, lambda: _valid(broker.credentials))
     hint = "start the broker, or correct --broker, its user or the firewall"
     yield _finding("broker", hint, lambda: _knock(broker, camera))
+
+
+def _candidate(path: Path, state: Path, model: Model) -> str:
+    candidate = open_candidate(path, state, model.manifest.labels, model.artifacts)
+    candidate.runtime.close()
+    return f"{artifact_name(candidate.artifact)} of {path} knows its answers"
 
 
 def answers(model: Model) -> list[Answer]:

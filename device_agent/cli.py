@@ -308,6 +308,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         samples=document.samples,
         preview=document.preview,
         metrics=document.metrics,
+        shadow=document.shadow,
     )
 
 

@@ -13,6 +13,7 @@ from device_agent.frames import Address
 from device_agent.local.settings import MetricsSettings, PreviewSettings
 from device_agent.outputs.settings import LineSettings
 from device_agent.samples.settings import SampleSettings
+from device_agent.shadow import ShadowSettings
 from device_agent.triggers import TriggerAddress
 
 
@@ -87,3 +88,4 @@ class Settings(NamedTuple):
     samples: SampleSettings | None = None
     preview: PreviewSettings | None = None
     metrics: MetricsSettings | None = None
+    shadow: ShadowSettings | None = None

@@ -29,7 +29,7 @@ from device_agent.remote.remote import Handler
 from device_agent.remote.settings import RemoteSettings
 from device_agent.rungs import Serving
 from device_agent.salvage import open_spool
-from device_agent.station import Keeper, Outlets, Schedule, Station
+from device_agent.station import Keeper, Outlets, Schedule, Second, Station
 from device_agent.telemetry import Telemetry, clock_synced
 from device_agent.uplink import Clocks, Uplink
 from device_agent.watched import Watched
@@ -100,6 +100,7 @@ class Desk:
             self.interval_s = interval_s
             self._station.reschedule(self.schedule(interval_s), time.monotonic_ns())
             self.drift.retime(int(interval_s * 1000))
+            self._watched.retime(self.camera.device, interval_s)
             self.courier.put(Timing.of(interval_s))
             self._say_birth()
 
@@ -142,7 +143,7 @@ class Desk:
         trigger = open_trigger(self.camera.trigger, told, self.event, self.camera.credentials)
         return self._ends.enter_context(closing(Triggered(capture, trigger, missed, self.event)))
 
-    def station(self, manifest: BundleManifest, line: Line | None) -> Station:
+    def station(self, manifest: BundleManifest, line: Line | None, second: Second | None) -> Station:
         """The camera's books.
 
         Raises:
@@ -173,7 +174,7 @@ class Desk:
         self._station = Station(
             self.camera.device,
             manifest.labels,
-            Outlets(publish, serves, self.event, line, self.drift, self._keeper(), seen),
+            Outlets(publish, serves, self.event, line, self.drift, self._keeper(), seen, second),
             around=around,
             schedule=self.schedule(self.interval_s),
         )

@@ -19,6 +19,7 @@ from device_agent.outputs.settings import FILES as LINE_FILES
 from device_agent.outputs.settings import LineSettings
 from device_agent.samples.settings import SampleSettings
 from device_agent.samples.settings import read_settings as read_samples
+from device_agent.shadow import ShadowSettings
 
 _MOST = 1 << 16
 _FILES = ("bundle", "state", "ca", "cert", "key", "fleet_key")
@@ -35,6 +36,7 @@ _EXPECTED = {
     "camera": "tables [[camera]]",
     "line": 'a table, such as [line] with mqtt = "mqtt://localhost/line/1/verdict"',
     "preview": 'a table, such as [preview] with listen = "127.0.0.1:8088"',
+    "shadow": 'a table, such as [shadow] with bundle = "candidate.lineside"',
     "metrics": 'a table, such as [metrics] with listen = "127.0.0.1:9108"',
     **LINE_EXPECTED,
 }
@@ -94,6 +96,7 @@ class Document(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_de
     samples: SampleSettings | None = None
     preview: PreviewSettings | None = None
     metrics: MetricsSettings | None = None
+    shadow: ShadowSettings | None = None
 
     def options(self) -> dict[str, Any]:
         """The fields that are options of a command, by name."""
@@ -129,7 +132,7 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
     return [] if value is None else [(name, value)]
 
 
-TABLES = ("camera", "line", "breaker", "samples", "preview", "metrics")
+TABLES = ("camera", "line", "breaker", "samples", "preview", "metrics", "shadow")
 _READERS = {"samples": read_samples}
 """Tables that are read by those who know more of them than a type says."""
 
@@ -183,6 +186,8 @@ def _placed(document: Document, folder: Path) -> Document:
         if table.line is not None:
             files = {name: place(value) for name in LINE_FILES if (value := getattr(table.line, name)) is not None}
             table.line = msgspec.structs.replace(table.line, **files)
+    if document.shadow is not None:
+        document.shadow = msgspec.structs.replace(document.shadow, bundle=str(folder / document.shadow.bundle))
     if document.samples is not None:
         document.samples = msgspec.structs.replace(document.samples, key=place(document.samples.key))
     return document

@@ -15,7 +15,7 @@ WARNING, INFO = "<4>", "<6>"
 _CALM = frozenset(
     {
         "serving", "no_broker", "broker_connected", "camera_found", "spool_writable", "spool_merged", "preview",
-        "config_applied", "ready",
+        "config_applied", "ready", "shadow",
     }
 )  # fmt: skip
 """Events that ask nothing of anybody; every other one is a warning."""

@@ -10,6 +10,7 @@ from device_agent.classify import classify
 from device_agent.contract.errors import LinesideError
 from device_agent.frames import Frame, Frames, SourceEnded
 from device_agent.rungs import Rungs, Serving
+from device_agent.shadow import Understudy
 from device_agent.station import NO_ARTIFACT, Station
 
 WAKE_S = 0.25
@@ -19,7 +20,8 @@ MOST_FAILED = 3  # frames in a row without an answer before another artifact is 
 
 class Loop:
     """One run over the cameras of `stations`; `Frame.camera` is a place in them. `clock` is monotonic in ns, `stop` is
-    asked and `tick` called at least four times a second; `busy` is called before a model is tested or loaded."""
+    asked and `tick` called at least four times a second; `busy` is called before a model is tested or loaded.
+    `understudy` answers some frames too, while none waits."""
 
     def __init__(
         self,
@@ -32,10 +34,12 @@ class Loop:
         event: Callable[[str, str], None],
         tick: Callable[[], None] = lambda: None,
         busy: Callable[[], None] = lambda: None,
+        understudy: Understudy | None = None,
         self_test_s: float = SELF_TEST_S,
     ) -> None:
         self._frames, self._rungs, self._stations, self._event = frames, rungs, stations, event
         self._clock, self._tick, self._busy = clock, tick, busy
+        self._understudy = understudy
         self._self_test_ns = int(self_test_s * 1e9)
         now_ns = clock()
         self._test_ns = now_ns + self._self_test_ns
@@ -59,9 +63,12 @@ class Loop:
                 now_ns = self._clock()
                 self._keep_time(now_ns)
                 end_ns = min(station.end_ns for station in self._stations)
-                frame = self._frames.next(min(WAKE_S, max(0.0, (end_ns - now_ns) / 1e9)))
+                idle = self._understudy is not None and self._understudy.ready(now_ns)
+                frame = self._frames.next(0.0 if idle else min(WAKE_S, max(0.0, (end_ns - now_ns) / 1e9)))
                 if frame is not None:
                     answered += self._answer(frame, self._stations[frame.camera])
+                elif idle and self._understudy is not None:
+                    self._understudy.work()
         except SourceEnded:
             return answered
         finally:
@@ -144,6 +151,8 @@ class Loop:
 
     def _serve(self, serving: Serving) -> None:
         self._serving, self._failed = serving, 0
+        if self._understudy is not None:
+            self._understudy.follow(serving.artifact)
         now_ns = self._clock()
         for station in self._stations:
             station.serve(serving, now_ns)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
 from device_agent.classify import Prediction
 from device_agent.contract.manifest import Label
-from device_agent.contract.report import DeviceReport
+from device_agent.contract.report import DeviceReport, Shadow
 from device_agent.contract.review import Verdict
 from device_agent.decide import decide
 from device_agent.frames import Frame
@@ -81,6 +82,18 @@ class Keeper(Protocol):
         ...
 
 
+class Second(Protocol):
+    """Has another model answer some frames too, see `shadow`."""
+
+    def offer(self, frame: Frame, answer: Prediction) -> None:
+        """A frame that was answered; returns at once."""
+        ...
+
+    def close_interval(self) -> Shadow | None:
+        """What the other model said in the interval that ends, None if nothing; the next one begins."""
+        ...
+
+
 class Outlets(NamedTuple):
     """Where the results of a camera go. `publish` takes each report, `serves` hears which artifact answers, `seen` gets
     each answered frame with the part's fate, for those who look at the device."""
@@ -92,6 +105,7 @@ class Outlets(NamedTuple):
     judge: Judge | None = None
     keeper: Keeper | None = None
     seen: Callable[[Frame, Prediction, str | None, Stages], None] | None = None
+    second: Second | None = None
 
 
 class Station:
@@ -163,6 +177,8 @@ class Station:
             self.out.keeper.offer(frame, answer, model=self._serving.artifact.model_id, decision=fate or "")
         if self.out.seen is not None:
             self.out.seen(frame, answer, fate, begun)
+        if self.out.second is not None:
+            self.out.second.offer(frame, answer)
         self._recorder.add(frame, answer, begun)
 
     def unanswered(self, frame: Frame, reason: str) -> None:
@@ -192,6 +208,8 @@ class Station:
             return
         around = self._around()
         report = self._recorder.close(now_ns, around)
+        if self.out.second is not None:
+            report = msgspec.structs.replace(report, shadow=self.out.second.close_interval())
         if self.out.judge is not None:
             self.out.judge.feed(report)
         self.out.publish(report)

@@ -49,6 +49,7 @@ class Watched:
         self._log, self._device, self._state = log, device, state
         self._preview, self._metrics = preview, metrics
         self.live, self.notifier = LiveState(), Notifier()
+        self._fps, self._intervals_s = fps, {device: interval_s}
         self.progress = Progress(Bounds.of(interval_s, fps))
         self.busy()
         self._looked_at = 0.0
@@ -58,6 +59,11 @@ class Watched:
         self._log(kind, text)
         self.live.event(kind, text)
         self.progress.excuse(kind)
+
+    def retime(self, device: str, interval_s: float) -> None:
+        """A camera reports at another interval; what is expected follows the longest one."""
+        self._intervals_s[device] = interval_s
+        self.progress.fit(Bounds.of(max(self._intervals_s.values()), self._fps))
 
     def busy(self) -> None:
         """The loop loads or tests a model, which may take up to 120 s."""

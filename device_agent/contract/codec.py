@@ -13,7 +13,7 @@ import msgspec
 
 from device_agent.contract.errors import BadInput, UnknownSchema
 
-SCHEMA = 1 * 16 + 0
+SCHEMA = 1 * 16 + 1
 T = TypeVar("T", bound=msgspec.Struct)
 
 

@@ -65,10 +65,7 @@ class ConfidenceHistogram(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, counts: NDArray[np.integer]) -> ConfidenceHistogram:
         """From dense counts (classes, 24), integers >= 0."""
-        flat = np.asarray(counts).ravel()
-        used = np.flatnonzero(flat)
-        cells = np.column_stack([used, flat[used]]).ravel().tolist()
-        return cls(classes=len(counts), cells=cells)
+        return cls(classes=len(counts), cells=sparse_counts(counts))
 
     @property
     def total(self) -> int:
@@ -114,15 +111,36 @@ def check_cells(
         raise BadInput(f"histogram: bins {bins_id!r} cannot be read, only {BINS_ID!r}")
     if not 1 <= classes <= most_classes:
         raise BadInput(f"histogram: {classes} rows of 24 bins, must be 1 to {most_classes}")
-    if len(cells) % 2:
-        raise BadInput(f"histogram: {len(cells)} numbers are not pairs of cell and count")
+    return check_pairs(cells, classes * BINS, "histogram")
+
+
+def check_pairs(flat: list[int], size: int, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cells and counts, both int64, of a flat list cell, count, ... over `size` cells; `what` is it for an error.
+
+    Raises:
+        BadInput: cells out of range or out of order, counts below 1.
+    """
+    if len(flat) % 2:
+        raise BadInput(f"{what}: {len(flat)} numbers are not pairs of cell and count")
     try:
-        where, counts = np.array(cells[::2], np.int64), np.array(cells[1::2], np.int64)
+        where, counts = np.array(flat[::2], np.int64), np.array(flat[1::2], np.int64)
     except OverflowError:
-        raise BadInput("histogram: a number is over 63 bits") from None
+        raise BadInput(f"{what}: a number is over 63 bits") from None
     if len(where):
-        if where.min() < 0 or where.max() >= classes * BINS or (np.diff(where) <= 0).any():
-            raise BadInput(f"histogram: cells must grow from 0 to {classes * BINS - 1}")
+        if where.min() < 0 or where.max() >= size or (np.diff(where) <= 0).any():
+            raise BadInput(f"{what}: cells must grow from 0 to {size - 1}")
         if counts.min() < 1 or counts.max() > 2**40:
-            raise BadInput("histogram: counts must be 1 to 2^40")
+            raise BadInput(f"{what}: counts must be 1 to 2^40")
     return where, counts
+
+
+def sparse_counts(counts: NDArray[np.integer]) -> list[int]:
+    """Dense counts of any shape as the flat list cell, count, ... of those that are not 0.
+
+    >>> sparse_counts(np.array([[0, 3], [1, 0]]))
+    [1, 3, 2, 1]
+    """
+    flat = np.asarray(counts).ravel()
+    used = np.flatnonzero(flat)
+    pairs: list[int] = np.column_stack([used, flat[used]]).ravel().tolist()
+    return pairs

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from device_agent.contract.codec import SCHEMA, decode, encode
 from device_agent.contract.errors import BadInput
-from device_agent.contract.histogram import ConfidenceHistogram
+from device_agent.contract.histogram import BINS, ConfidenceHistogram, check_pairs
 from device_agent.contract.latency import BUCKETS
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
@@ -23,7 +23,7 @@ ModelId = Annotated[bytes, Meta(min_length=8, max_length=8)]
 STAGES = ("capture", "preprocess", "infer", "post")
 
 CLOCK_SYNCED, BACKFILL, DEGRADED, MERGED, FOLDED, GAP = 1, 2, 4, 8, 16, 32
-"""Bits of DeviceReport.flags; FOLDED: tail cells were folded to keep the report under 2 KB; GAP: frames of before this
+"""Bits of DeviceReport.flags; FOLDED is kept free; GAP: frames of before this
 report may be in none, because a boot ended without closing its interval, or the spool was damaged."""
 
 
@@ -48,11 +48,41 @@ class System(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Shadow(msgspec.Struct, frozen=True, array_like=True):
-    """A candidate model beside the active one: its id, frames it saw, and frames on which it agreed."""
+    """A candidate model beside the one that serves: its id, frames it saw, and frames on which both name one class.
+
+    Since schema 1.1, over the labels that both share, flat lists cell, count, ...: `matrix` with cell = class that was
+    served * classes + the candidate's class; `cells` as in the histogram, of the candidate's answers; `latency` with
+    the bucket of one answer of the candidate, encoding included.
+    """
 
     model: ModelId
     frames: Count
     agreed: Count
+    matrix: list[int] = []
+    cells: list[int] = []
+    latency: Annotated[list[Count], Meta(max_length=2 * BUCKETS)] = []
+
+    def check(self, classes: int) -> None:
+        """Refuse counts that contradict each other.
+
+        Raises:
+            BadInput: they do.
+        """
+        if self.agreed > self.frames:
+            raise BadInput(f"shadow: agrees on {self.agreed} of {self.frames} frames")
+        for what, flat, size in (
+            ("matrix", self.matrix, classes * classes),
+            ("cells", self.cells, classes * BINS),
+            ("latency", self.latency, BUCKETS),
+        ):
+            counts = check_pairs(flat, size, f"shadow {what}")[1]
+            if flat and int(counts.sum()) != self.frames:
+                raise BadInput(f"shadow: {self.frames} frames but {int(counts.sum())} in its {what}")
+        diagonal = sum(
+            n for pair, n in zip(self.matrix[::2], self.matrix[1::2], strict=True) if pair % (classes + 1) == 0
+        )
+        if self.matrix and diagonal != self.agreed:
+            raise BadInput(f"shadow: agrees on {self.agreed} frames but {diagonal} in its matrix")
 
 
 class DeviceReport(msgspec.Struct, frozen=True, array_like=True):
@@ -113,6 +143,8 @@ def read_report(payload: bytes) -> DeviceReport:
     for stage in report.latency:
         if len(stage) % 2 or max(stage[::2], default=0) >= BUCKETS:
             raise BadInput(f"report {report.sequence}: latency must be pairs of a bucket under {BUCKETS} and a count")
+    if report.shadow is not None:
+        report.shadow.check(report.histogram.classes)
     if report.merged and not report.merged[0] <= report.merged[1] == report.sequence:
         raise BadInput(f"report {report.sequence}: merged range {report.merged} must end with its own sequence")
     return report

@@ -74,6 +74,11 @@ class Progress:
         self._waits = False
         self._busy_until = now
 
+    def fit(self, bounds: Bounds) -> None:
+        """Judge by other bounds from now on."""
+        with self._lock:
+            self._most = bounds._asdict()
+
     def tick(self) -> None:
         """The loop has turned. To be called by the loop's own thread alone: another one proves nothing."""
         self._note("loop")

@@ -84,10 +84,16 @@ def make_report() -> Callable[..., DeviceReport]:
 
 @pytest.fixture
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
-    """`make_bundle(wrong=(), decision=UNSET)`: a bundle with two fake artifacts, fp32 and int8, of which those in
-    `wrong` have golden answers that the runtime does not give."""
+    """`make_bundle(wrong=(), decision=UNSET, temperature=1.0)`: a bundle with two fake artifacts, fp32 and int8, of
+    which those in `wrong` have golden answers that the runtime does not give. Another temperature is another model."""
 
-    def make(wrong: tuple[str, ...] = (), classes: int = 3, decision: Decision | UnsetType = UNSET) -> Path:
+    def make(
+        wrong: tuple[str, ...] = (),
+        classes: int = 3,
+        decision: Decision | UnsetType = UNSET,
+        temperature: float = 1.0,
+        name: str = "steel",
+    ) -> Path:
         content = json.dumps({"classes": classes}).encode()
         model = tmp_path / "model.json"
         model.write_bytes(content)
@@ -103,7 +109,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
                 precision=precision,
                 files=[entry(name, content)],
                 input=SPEC,
-                temperature=1.0,
+                temperature=temperature,
                 golden=Golden((answers + (0.5 if precision in wrong else 0)).tolist(), 1e-4),
                 baseline=Baseline.of(np.ones((classes, classes, BINS), int)),
                 decision=decision,
@@ -117,7 +123,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
             artifacts=artifacts,
             golden_images=entry("golden.npy", files["golden.npy"]),
         )
-        path = tmp_path / "steel.lineside"
+        path = tmp_path / f"{name}.lineside"
         write_bundle(path, manifest, files)
         return path
 

@@ -33,6 +33,7 @@ WRONG = {
     "line": ("3", 'must be a table, such as [line] with mqtt = "mqtt://localhost/line/1/verdict"'),
     "preview": ("true", 'must be a table, such as [preview] with listen = "127.0.0.1:8088"'),
     "metrics": ("[]", 'must be a table, such as [metrics] with listen = "127.0.0.1:9108"'),
+    "shadow": ("1", 'must be a table, such as [shadow] with bundle = "candidate.lineside"'),
     "roi": ("[0, 0, 2]", "must be [left, top, width, height] in shares of the frame, 0 to 1"),
     "camera": ("3", "must be tables [[camera]]"),
     "samples": ("3", "must be a table"),

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_agent.contract.codec import encode
-from device_agent.contract.report import BACKFILL, MERGED, DeviceReport, ImageQuality, read_report
-from device_agent.merging import merge, mergeable
+from device_agent.contract.report import BACKFILL, MERGED, DeviceReport, ImageQuality, Shadow, read_report
+from device_agent.merging import halve, merge, mergeable
 
 Make = Callable[..., DeviceReport]
 quiet = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -40,6 +40,19 @@ def test_adds_times_and_flags_and_weighs_quality(make_report: Make) -> None:
     assert merged.quality == ImageQuality(125, 20, 100)
     assert merged.latency == [[3, 40], [0, 40], [9, 40], [0, 40]]
     assert merged.self_test_ok is False
+
+
+def test_shadows_of_one_candidate_add_up(make_report: Make) -> None:
+    shadow = Shadow(b"newmodel", 3, 2, [0, 2, 5, 1], [23, 2, 50, 1], [4, 3])
+    one = make_report(30, sequence=4, shadow=shadow)
+    two = make_report(10, sequence=5, shadow=Shadow(b"newmodel", 2, 2, [0, 1, 4, 1], [23, 1, 40, 1], [4, 1, 6, 1]))
+    none, other = make_report(sequence=6), make_report(sequence=5, shadow=Shadow(b"othermod", 1, 1))
+    merged = merge([one, two, none])
+    assert merged.shadow == Shadow(b"newmodel", 5, 4, [0, 3, 4, 1, 5, 1], [23, 3, 40, 1, 50, 1], [4, 4, 6, 1])
+    assert read_report(encode(merged)) == merged
+    assert mergeable(one, two) and not mergeable(one, other)
+    assert [report.shadow for report in halve([one, other])] == [one.shadow, other.shadow]
+    assert merge([make_report(sequence=3, shadow=other.shadow), make_report(sequence=4), one]).shadow == shadow
 
 
 def test_only_neighbours_of_one_model_and_boot(make_report: Make) -> None:

@@ -32,6 +32,12 @@ def newer_of(report: DeviceReport, schema: int = 17) -> msgspec.Struct:
     return NewerReport(**fields, humidity=40, lens={"dirt": 0.5})
 
 
+def cut(payload: bytes) -> bytes:
+    """The report without the fields that its shadow has got since these golden files."""
+    fields = msgspec.msgpack.decode(payload)
+    return msgspec.msgpack.encode([*fields[:17], fields[17][:3], *fields[18:]])
+
+
 @pytest.fixture
 def full(golden) -> DeviceReport:
     return read_report(golden["DeviceReport-full.bin"].payload)
@@ -39,7 +45,7 @@ def full(golden) -> DeviceReport:
 
 def test_an_older_reader_passes_over_appended_fields(golden, full):
     payload = golden["DeviceReport-newer-minor.bin"].payload
-    assert encode(newer_of(full)) == payload
+    assert cut(encode(newer_of(full))) == payload
     assert payload != golden["DeviceReport-full.bin"].payload
     assert read_report(payload) == msgspec.structs.replace(full, schema=17)
 
@@ -64,7 +70,7 @@ def test_a_nested_struct_may_lack_its_last_fields_too(full):
 
 def test_a_newer_major_is_refused_with_both_versions(golden, full):
     payload = golden["DeviceReport-newer-major.bin"].payload
-    assert encode(newer_of(full, schema=32)) == payload
+    assert cut(encode(newer_of(full, schema=32))) == payload
     with pytest.raises(UnknownSchema, match=r"schema 2\.0 cannot be read, this version reads 1\.x"):
         read_report(payload)
 

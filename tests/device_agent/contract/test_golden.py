@@ -93,10 +93,26 @@ FULL_REPORT = DeviceReport(
     merged=(1_000_033, 1_000_042),
 )
 
+
+def as_first(payload: bytes, name: str = "DeviceReport-full") -> bytes:
+    """What is written today as 1.0 wrote it: without the last three fields of a full report's shadow, new in 1.1."""
+    if name != "DeviceReport-full":
+        return payload
+    coding = msgspec.json if payload[:1] == b"[" else msgspec.msgpack
+    fields = coding.decode(payload)
+    assert fields[17][3:] == [[], [], []]
+    return coding.encode([*fields[:17], fields[17][:3], *fields[18:]])
+
+
 WIRE: dict[str, msgspec.Struct] = {
     "DeviceReport": SPARE_REPORT,
     "DeviceReport-full": FULL_REPORT,
-    "Backfill": Backfill(schema=16, reports=[encode(SPARE_REPORT), encode(FULL_REPORT)]),
+    "DeviceReport-shadow": msgspec.structs.replace(
+        FULL_REPORT,
+        schema=17,
+        shadow=Shadow(bytes(8), 60, 59, [0, 50, 6, 9, 12, 1], [23, 50, 30, 9, 50, 1], [14, 59, 15, 1]),
+    ),
+    "Backfill": Backfill(schema=16, reports=[encode(SPARE_REPORT), as_first(encode(FULL_REPORT))]),
     "State": State(schema=16, session=7 * 65_536 + 2, online=True),
     "State-will": State(schema=16, session=2**63 - 1, online=False, reason="connection lost"),
     "Birth": Birth(
@@ -265,14 +281,14 @@ def document_bytes(document: msgspec.Struct) -> bytes:
 def test_a_wire_message_decodes_and_encodes_to_the_same_bytes(name, golden):
     kind, payload = golden[f"{name}.bin"].kind, golden[f"{name}.bin"].payload
     assert decode(payload, kind) == WIRE[name]
-    assert encode(WIRE[name]) == payload
+    assert as_first(encode(WIRE[name]), name) == payload
 
 
 @pytest.mark.parametrize("name", WIRE)
 def test_its_json_form_carries_the_same_message(name, golden):
     kind, payload = golden[f"{name}.json"].kind, golden[f"{name}.json"].payload
     assert decode(payload.rstrip(b"\n"), kind) == WIRE[name]
-    assert encode(WIRE[name], encoding="json") + b"\n" == payload
+    assert as_first(encode(WIRE[name], encoding="json"), name) + b"\n" == payload
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

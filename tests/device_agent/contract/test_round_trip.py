@@ -40,6 +40,17 @@ def stages(draw) -> list[int]:
 
 
 @st.composite
+def shadows(draw, classes: int) -> Shadow:
+    """What a candidate says of some frames, with its details or, as in 1.0, without."""
+    frames = draw(st.integers(0, 2**30))
+    if not frames or draw(st.booleans()):
+        return Shadow(draw(MODEL), frames, draw(st.integers(0, frames)))
+    agreed = draw(st.integers(0, frames)) if classes > 1 else frames
+    split = ([0, agreed] if agreed else []) + ([1, frames - agreed] if agreed < frames else [])
+    return Shadow(draw(MODEL), frames, agreed, split, [BINS * classes - 1, frames], [BUCKETS - 1, frames])
+
+
+@st.composite
 def reports(draw) -> DeviceReport:
     histogram = ConfidenceHistogram.of(draw(counts()))
     frames, sequence = histogram.total, draw(U63)
@@ -64,7 +75,7 @@ def reports(draw) -> DeviceReport:
         system=draw(
             st.none() | st.builds(System, st.none() | st.integers(0, 100), throttled=st.none() | st.booleans())
         ),
-        shadow=draw(st.none() | st.builds(Shadow, MODEL, COUNT, COUNT)),
+        shadow=draw(st.none() | shadows(histogram.classes)),
         self_test_ok=draw(st.none() | st.booleans()),
         flags=draw(st.integers(0, 31)),
         merged=draw(st.none() | st.tuples(st.integers(0, sequence), st.just(sequence))),

@@ -202,3 +202,15 @@ def test_a_silent_monitor_is_said_and_the_agent_is_fed_on():
         watchdog.turn()
     watchdog.close()
     assert said == ["ack_overdue"] and manager.heard.count("fed") >= 3
+
+
+def test_a_longer_interval_is_waited_for():
+    now = [0.0]
+    progress = Progress(Bounds.of(60.0), clock=lambda: now[0])
+    progress.fit(Bounds.of(3600.0))
+    now[0] = 1000.0
+    for moves in (progress.tick, progress.courier, progress.frame):
+        moves()
+    assert progress.check().fed
+    progress.fit(Bounds.of(60.0))
+    assert not progress.check().fed
