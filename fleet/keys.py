@@ -3,6 +3,7 @@
     authority.pem .key     gives out all certificates
     broker.pem .key        for the broker's own names and addresses
     fleet.pem .key         of the monitor
+    workers/NAME.pem .key  of each further worker of it
     operator.pem .key      of who configures devices and gives them commands
     monitor.pem .key       of the monitor as a server, which devices send samples to
     devices/NAME.pem .key  of each device
@@ -98,7 +99,7 @@ def certify_device(folder: Path, device: str, now: datetime, *, days: int) -> Pa
         NotFound: the folder holds no fleet's keys.
     """
     topics.check_device(device)
-    if device in (MONITOR, OPERATOR):
+    if device == OPERATOR or device.startswith(MONITOR):
         raise BadInput(f"{device!r} is a name of the fleet's own")
     _authority(folder)
     path = folder / "devices" / device
@@ -106,6 +107,26 @@ def certify_device(folder: Path, device: str, now: datetime, *, days: int) -> Pa
         revoke(folder, device, now)
     _private(path.parent)
     _certify(folder, path, device, now, days=days)
+    return path
+
+
+def certify_worker(folder: Path, worker: str, now: datetime) -> Path:
+    """Certificate and key of a further worker of the monitor, who may do what the monitor may; the path without suffix.
+    The broker ends a connection when another one comes with the same certificate, so each worker needs its own.
+
+    Raises:
+        BadInput: no name of a worker: lineside-fleet- and up to 17 of a-z, 0-9 and '-'.
+        NotFound: the folder holds no fleet's keys.
+    """
+    topics.check_device(worker)
+    if not worker.startswith(f"{MONITOR}-"):
+        raise BadInput(f"worker {worker!r}: must begin with {MONITOR}-, for example {MONITOR}-2")
+    _authority(folder)
+    path = folder / "workers" / worker
+    _private(path.parent)
+    _certify(folder, path, worker, now, days=YEARS * 365)
+    names = sorted(each.stem for each in path.parent.glob("*.pem"))
+    write_whole(folder / "acl", ACL + "".join(f"\nuser {name}\ntopic readwrite {topics.ROOT}/#\n" for name in names))
     return path
 
 

@@ -59,6 +59,23 @@ def device(devices: tuple[str, ...], folder: Path, days: int) -> None:
         click.echo(f"{path}.pem {path}.key {folder / 'authority.pem'}")
 
 
+@keys.command("worker")
+@click.argument("workers", nargs=-1, required=True, metavar="NAME...")
+@_folder
+def worker(workers: tuple[str, ...], folder: Path) -> None:
+    """Give further workers of the monitor a certificate each, and the rights of the monitor in `acl`.
+
+    \b
+    Example: lineside-fleet keys worker lineside-fleet-2 lineside-fleet-3
+    """
+    from fleet.keys import certify_worker, utc_now
+
+    for name in workers:
+        path = certify_worker(folder, name, utc_now())
+        click.echo(f"{path}.pem {path}.key {folder / 'authority.pem'}")
+    click.echo(f"copy {folder / 'acl'} to the broker and have it read it again (SIGHUP)", err=True)
+
+
 @keys.command("revoke")
 @click.argument("device")
 @_folder

@@ -28,7 +28,7 @@ from device_agent.salvage import open_spool
 from device_agent.spool import is_held
 from fleet.cli import cli
 from fleet.control import command, send
-from fleet.keys import MONITOR, MOSQUITTO, certify_device, create, issued, revoke, utc_now
+from fleet.keys import MONITOR, MOSQUITTO, certify_device, certify_worker, create, issued, revoke, utc_now
 
 Eventually = Callable[..., object]
 
@@ -110,6 +110,51 @@ def test_a_device_speaks_for_itself_alone(mosquitto: Any, made: Path, open_link:
     finally:
         monitor.disconnect()
         monitor.loop_stop()
+
+
+@pytest.mark.broker
+def test_two_workers_hear_everything_side_by_side(
+    mosquitto: Any, tmp_path: Path, open_link: Any, eventually: Eventually
+) -> None:
+    folder = tmp_path / "fleet"
+    create(folder, ["127.0.0.1"], utc_now())
+    certify_device(folder, "press-1", utc_now(), days=30)
+    certify_worker(folder, f"{MONITOR}-3", utc_now())
+    second = certify_worker(folder, f"{MONITOR}-2", utc_now())
+    assert (folder / "acl").read_text().count(f"user {MONITOR}-") == 2
+    broker, seen, clients = secure(mosquitto, folder), list[tuple[str, bytes]](), []
+    for name, path in ((MONITOR, folder / "fleet"), (f"{MONITOR}-2", second)):
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5)
+        mine = Credentials(folder / "authority.pem", path.with_suffix(".pem"), path.with_suffix(".key"))
+        client.tls_set_context(mine.context())
+        client.on_message = lambda _client, _data, message, name=name: seen.append((name, message.payload))
+        client.on_connect = lambda client, *_: client.subscribe(f"{topics.ROOT}/up/#")
+        client.connect("127.0.0.1", mosquitto.port)
+        client.loop_start()
+        clients.append(client)
+    try:
+        heard = open_link(broker(credentials(folder, "press-1")), "press-1")
+        eventually(lambda: Connected() in heard)
+        link = open_link.link(heard)
+        eventually(
+            lambda: link.publish("report", b"x", qos=1) or {name for name, _ in seen} == {MONITOR, f"{MONITOR}-2"}
+        )
+    finally:
+        for client in clients:
+            client.disconnect()
+            client.loop_stop()
+
+
+def test_no_device_is_given_the_name_of_a_worker(tmp_path: Path) -> None:
+    create(tmp_path / "fleet", ["localhost"], utc_now())
+    for name in (MONITOR, f"{MONITOR}-2", f"{MONITOR}x"):
+        with pytest.raises(BadInput, match="a name of the fleet's own"):
+            certify_device(tmp_path / "fleet", name, utc_now(), days=3)
+    for name in ("press-1", MONITOR, f"{MONITOR}2"):
+        with pytest.raises(BadInput, match=f"must begin with {MONITOR}-"):
+            certify_worker(tmp_path / "fleet", name, utc_now())
+    with pytest.raises(NotFound):
+        certify_worker(tmp_path / "none", f"{MONITOR}-2", utc_now())
 
 
 @pytest.mark.broker
