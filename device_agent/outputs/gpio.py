@@ -19,10 +19,10 @@ GAP = 0.5  # of a pulse, low, before the next one begins
 class GpioTransport:
     """Pins by their Broadcom numbers, high for yes, or low with `active_low`, as relay boards want it.
 
-    The pin of a decision is active for `pulse_ms`, then at rest for at least half of that, so that a controller can count;
-    with `pulse_ms` 0 it stays active until another decision comes. `fault`, always high for yes, is high from the start until the model has
-    answered, after each verdict that is not the model's own (a late or a safe answer), and from the end on. With a
-    pull-up resistor on it, it is high too while nobody drives it.
+    The pin of a decision is active for `pulse_ms`, then at rest for at least half of that, so that a controller can
+    count; with `pulse_ms` 0 it stays active until another decision comes. `fault`, which is always high for yes, is
+    high from the start until the model has answered, after each verdict that is not the model's own (a late or a safe
+    answer), and from the end on. With a pull-up resistor on it, it is high too while nobody drives it.
 
     Raises:
         MissingPackage, Unreachable: as for `open_pin`.

@@ -39,7 +39,7 @@ class LineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Outputs: `stdout`, JSON lines; `mqtt`, a topic, with files for mqtts://; `webhook`, a URL, with a file that holds
     the key of the signature and one with authorities for https://; `gpio_...`, pins by their Broadcom numbers, high
-    for `pulse_ms` (0: until the next decision), or low with `gpio_active_low`; the fault pin is high for a fault always.
+    for `pulse_ms` (0: until the next decision), or low with `gpio_active_low`, but for the fault pin.
 
     `deadline_ms` after a frame was captured the line is told `late` if there is no answer. `safe` is what it is told
     while nothing can answer; with "none" it is told the reason and no decision.
