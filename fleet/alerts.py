@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 from sqlalchemy import func, literal, select
@@ -65,7 +65,7 @@ class AlertBook:
             return alert
         return msgspec.structs.replace(alert, product=self._registry.get(alert.devices[0]).product)
 
-    def step(self, readings: dict[str, Reading], judged: set[str], now_ms: int) -> list[Change]:
+    def step(self, readings: Mapping[str, Reading], judged: set[str], now_ms: int) -> list[Change]:
         """What the new readings of the devices `judged` change; `readings` are the last of all devices."""
         members: dict[Group, list[Reading]] = defaultdict(list)
         concerned = {device for alert in self.open.values() for device in alert.devices}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from device_agent.detector.normal import LEARN_MS, Learning, needs_learning, nor
 from fleet.ledger import Entry
 from fleet.models import Model
 from fleet.peers import PeerGroups
-from fleet.reading import Reading
+from fleet.reading import STIRRING, Page, Reading, Readings
 from fleet.registry import Registry
 
 WEEK_MS = 604_800_000
@@ -39,6 +40,7 @@ class Watch:
         self.model, self.streams, self.normal = model, chosen, normal_row
         self.detector = Detector(chosen, normal_row.take(np.zeros(0, np.intp)), page=page, warn=warn)
         self.rows: dict[str, int] = {}
+        self.page = Page(model.model, chosen.names)
 
     def place(self, devices: list[str]) -> NDArray[np.intp]:
         """Rows (n,) of the devices; a new one starts from the model's own reference."""
@@ -46,20 +48,24 @@ class Watch:
         if fresh:
             self.rows |= {device: row for row, device in enumerate(fresh, start=len(self.rows))}
             self.detector.grow(self.normal.repeat(len(fresh)))
+            self.page.grow(len(fresh))
         return np.array([self.rows[device] for device in devices], np.intp)
 
 
 class DetectorFleet:
-    """Detectors of all models, their peers, and the last reading of every device."""
+    """Detectors of all models, their peers, and the last reading of every device. `hot`: those of the devices that were
+    fed last in whose reading there is anything to see."""
 
     def __init__(self, models: dict[str, Model], registry: Registry, settings: Settings) -> None:
         self.models, self.settings = models, settings
         self.learning: dict[str, Learning] = {}
-        self.readings: dict[str, Reading] = {}
+        self.readings = Readings()
+        self.hot: set[str] = set()
         self.watches: dict[str, Watch] = {}
         self._registry = registry
         self._useless: set[str] = set()
         self._peers: dict[tuple[str, ...], PeerGroups] = {}
+        self._classes: dict[bytes, int] = {}
         self.page_at, self.warn_at = 0.0, 0.0
         self.set_threshold()
 
@@ -89,27 +95,36 @@ class DetectorFleet:
                 self.set_threshold()
         return self.watches.get(model_id)
 
-    def renew(self, model: Model) -> None:
-        """Take up a model, or its new baseline; its devices start from nothing."""
+    def renew(self, model: Model) -> list[str]:
+        """Take up a model, or its new baseline; its devices, which start from nothing."""
         self.models[model.model] = model
-        self.watches.pop(model.model, None)
+        self._classes.pop(bytes.fromhex(model.model), None)
+        watch = self.watches.pop(model.model, None)
         self._useless.discard(model.model)
-        for device in [name for name, reading in self.readings.items() if reading.model == model.model]:
+        devices = [name for name in (watch.rows if watch else ()) if self._page(name) is watch.page]  # type: ignore[union-attr]
+        for device in devices:
             self.forget(device)
+        return devices
 
-    def feed(self, entries: list[Entry]) -> set[str]:
+    def feed(self, entries: list[Entry]) -> list[str]:
         """Run new reports through the detector, each device's in order; sets their scores. Devices that were judged."""
         if self._revision != self._registry.revision:
             self.set_threshold()
-        judged: set[str] = set()
+        self.hot = set()
+        judged: list[str] = []
         for turn in _turns([entry for entry in entries if self._readable(entry)]):
-            by_model: dict[str, list[Entry]] = defaultdict(list)
+            by_model: dict[bytes, list[Entry]] = defaultdict(list)
             for entry in turn:
-                by_model[entry.report.model.hex()].append(entry)
-            placed = [self._observe(watch, part) for watch, part in self._watched(by_model)]
-            for (watch, part), (groups, peer_rows) in zip(list(self._watched(by_model)), placed, strict=True):
-                self._judge(watch, part, groups, peer_rows)
-                judged.update(entry.device for entry in part)
+                by_model[entry.report.model].append(entry)
+            parts = [
+                (watch, _Part(watch, self._groups(watch), self._registry, part))
+                for watch, part in self._watched(by_model)
+            ]
+            for watch, part in parts:
+                part.observe(watch.detector)
+            for watch, part in parts:
+                self._judge(watch, part)
+                judged += part.devices
         return judged
 
     def learn(self, entries: list[Entry]) -> set[str]:
@@ -120,31 +135,30 @@ class DetectorFleet:
             if (
                 model is None
                 or not needs_learning(model.labels, model.baseline)
-                or len(entry.counts) != len(model.labels)
+                or entry.report.histogram.classes != len(model.labels)
             ):
                 continue
             learning = self.learning.setdefault(model.model, Learning(since_ms=entry.at_ms))
             if not learning.done:
                 moved.add(model.model)
-                if learning.add(entry.counts, entry.at_ms, learn_ms=self.settings.learn_ms):
+                if learning.add(entry.counts(), entry.at_ms, learn_ms=self.settings.learn_ms):
                     self.renew(model)
         return moved
 
     def forget(self, device: str) -> None:
         """Start a device from nothing: W, peers' sums and reading."""
-        reading = self.readings.pop(device, None)
         for watch in self.watches.values():
             if device in watch.rows:
                 watch.detector.reset(np.array([watch.rows[device]], np.intp))
                 self._groups(watch).forget(device)
-        if reading:
-            calm = msgspec.structs.replace(reading, score=0.0, level=0, frozen=False, log_e=0.0, independent=0.0)
-            self.readings[device] = msgspec.structs.replace(calm, ratio=None, ratio_low=None, ratio_high=None)
+        if (place := self.readings.of(device)) is not None:
+            page, row = place
+            page.calm(row)
 
     def state(self, device: str) -> tuple[str, bytes, bytes] | None:
         """Model, detector's and peers' memory of a device; None when it was never judged."""
-        reading = self.readings.get(device)
-        watch = self.watches.get(reading.model) if reading else None
+        page = self._page(device)
+        watch = self.watches.get(page.model) if page else None
         if watch is None or device not in watch.rows:
             return None
         return watch.model.model, watch.detector.state(watch.rows[device]), self._groups(watch).state(device)
@@ -159,87 +173,121 @@ class DetectorFleet:
             if watch is None:
                 continue
             devices = [reading.device for reading, _, _ in part]
-            self._place(watch, devices)
+            self._groups(watch).place(devices, [self._registry.get(device).group for device in devices])
             for row, (reading, state, peers) in zip(watch.place(devices), part, strict=True):
-                self.readings[reading.device] = reading
+                watch.page.put(int(row), reading)
+                self.readings.place(reading.device, watch.page, int(row))
                 try:
                     watch.detector.restore(int(row), state)
                     self._groups(watch).restore(reading.device, peers)
                 except BadInput:
                     self.forget(reading.device)
 
-    def _readable(self, entry: Entry) -> bool:
-        model = self.models.get(entry.report.model.hex())
-        return model is not None and len(entry.counts) == len(model.labels)
+    def _page(self, device: str) -> Page | None:
+        place = self.readings.of(device)
+        return place[0] if place else None
 
-    def _watched(self, by_model: dict[str, list[Entry]]) -> Iterator[tuple[Watch, list[Entry]]]:
+    def _readable(self, entry: Entry) -> bool:
+        classes = self._classes.get(entry.report.model)
+        if classes is None:
+            model = self.models.get(entry.report.model.hex())
+            if model is None:
+                return False
+            classes = self._classes[entry.report.model] = len(model.labels)
+        return entry.report.histogram.classes == classes
+
+    def _watched(self, by_model: dict[bytes, list[Entry]]) -> Iterator[tuple[Watch, list[Entry]]]:
         for model_id, part in by_model.items():
-            watch = self.watch(model_id)
+            watch = self.watch(model_id.hex())
             if watch is not None:
                 yield watch, part
 
     def _groups(self, watch: Watch) -> PeerGroups:
         return self._peers.setdefault(watch.streams.names, PeerGroups(watch.streams))
 
-    def _place(self, watch: Watch, devices: list[str]) -> NDArray[np.intp]:
-        return self._groups(watch).place(devices, [self._registry.get(device).group for device in devices])
-
-    def _observe(self, watch: Watch, part: list[Entry]) -> tuple[PeerGroups, NDArray[np.intp]]:
-        devices = [entry.device for entry in part]
-        rows, peer_rows = watch.place(devices), self._place(watch, devices)
-        cells, frames, same, _ = _columns(part)
-        groups = self._groups(watch)
-        groups.observe(peer_rows, *watch.detector.tally(rows, cells, frames, same))
-        return groups, peer_rows
-
-    def _judge(self, watch: Watch, part: list[Entry], groups: PeerGroups, peer_rows: NDArray[np.intp]) -> None:
-        rows = watch.place([entry.device for entry in part])
-        verdicts = watch.detector.update(rows, *_columns(part), groups.factor(peer_rows))
-        for at, (entry, peers) in enumerate(zip(part, groups.count(peer_rows), strict=True)):
-            entry.score = float(verdicts.score[at])
-            if self._registry.get(entry.device).model == watch.model.model:
-                self.readings[entry.device] = self._reading(watch, entry, verdicts, at, int(peers), int(rows[at]))
-
-    def _reading(self, watch: Watch, entry: Entry, verdicts: Verdicts, at: int, peers: int, row: int) -> Reading:
-        stream = int(verdicts.stream[at])
-        behind = int(verdicts.window[at] - verdicts.onset[at] + 1)
-        return Reading(
-            device=entry.device,
-            model=watch.model.model,
-            at_ms=entry.at_ms,
-            score=float(verdicts.score[at]),
-            warn_at=self.warn_at,
-            page_at=self.page_at,
-            level=int(verdicts.warn[at]) + int(verdicts.page[at]),
-            frozen=bool(verdicts.frozen[at]),
-            armed=bool(watch.detector.reference.armed[row]),
-            stream=watch.streams.names[stream],
-            onset_ms=max(entry.at_ms - behind * max(entry.report.interval_ms, 1), 0),
-            log_e=float(verdicts.log_e[at, stream]),
-            ratio=_number(verdicts.ratio[at]),
-            ratio_low=_number(verdicts.ratio_low[at]),
-            ratio_high=_number(verdicts.ratio_high[at]),
-            independent=float(verdicts.independent[at]),
-            peers=peers,
-            windows=int(verdicts.window[at]),
-        )
+    def _judge(self, watch: Watch, part: _Part) -> None:
+        found = part.judge(watch.detector)
+        rows, page, entries = part.rows, watch.page, part.entries
+        scores = found.score.tolist()
+        for entry, score in zip(entries, scores, strict=True):
+            entry.score = score
+        top, each = found.stream, np.arange(len(rows))
+        at_ms = np.array([entry.at_ms for entry in entries], np.int64)
+        interval_ms = np.array([entry.report.interval_ms for entry in entries], np.int64)
+        onset_ms = at_ms - (found.window - found.onset + 1) * np.maximum(interval_ms, 1)
+        columns = {
+            "at_ms": at_ms,
+            "onset_ms": np.maximum(onset_ms, 0),
+            "windows": found.window,
+            "score": found.score,
+            "warn_at": self.warn_at,
+            "page_at": self.page_at,
+            "log_e": found.log_e[each, top],
+            "ratio": found.ratio,
+            "ratio_low": found.ratio_low,
+            "ratio_high": found.ratio_high,
+            "independent": found.independent,
+            "peers": part.groups.count(part.peer_rows),
+            "stream": top,
+            "level": found.warn.astype(np.int8) + found.page,
+            "frozen": found.frozen,
+            "armed": watch.detector.reference.armed[rows],
+        }
+        speaks = np.array([self._registry.get(name).model == page.model for name in part.devices])
+        kept = rows[speaks]
+        for name, values in columns.items():
+            page.rows[name][kept] = values[speaks] if isinstance(values, np.ndarray) else values
+        hot = (found.score >= STIRRING) | found.warn | found.frozen
+        self.hot.update(part.devices[at] for at in np.flatnonzero(hot & speaks))
+        for at in np.flatnonzero(speaks):
+            self.readings.place(part.devices[at], page, int(rows[at]))
 
 
-def _columns(part: list[Entry]) -> tuple[Counts, Counts, Counts, Counts]:
-    """Cells (n, classes * 24), frames, same-cell pairs and bit-equal pairs (n,) of entries of one model."""
-    cells = np.array([entry.counts.ravel() for entry in part])
-    same, identical = np.array([[entry.same, entry.identical] for entry in part]).T
-    return cells, cells.sum(axis=1), same, identical
+class _Part:
+    """Reports of one model, one of each device: their rows, and their counts as arrays."""
+
+    def __init__(self, watch: Watch, groups: PeerGroups, registry: Registry, entries: list[Entry]) -> None:
+        self.entries, self.groups = entries, groups
+        self.devices = [entry.device for entry in entries]
+        self.rows = watch.place(self.devices)
+        self.peer_rows = groups.place(self.devices, [registry.get(device).group for device in self.devices])
+        self.cells = dense([entry.cells for entry in entries], watch.streams.masks.shape[1])
+        self.frames = self.cells.sum(axis=1)
+        self.same = np.array([entry.same for entry in entries], np.int64)
+        self.identical = np.array([entry.identical for entry in entries], np.int64)
+
+    def observe(self, detector: Detector) -> None:
+        """Add what these reports show to what their peers know."""
+        seen, expected, phi = detector.tally(self.rows, self.cells, self.frames, self.same)
+        self.groups.observe(self.peer_rows, seen, expected, phi)
+
+    def judge(self, detector: Detector) -> Verdicts:
+        """What the detector makes of them."""
+        factor = self.groups.factor(self.peer_rows)
+        return detector.update(self.rows, self.cells, self.frames, self.same, self.identical, factor)
+
+
+def dense(sparse: list[list[int]], cells: int) -> Counts:
+    """Counts (n, cells) int64 of n flat lists cell, count, ...
+
+    >>> dense([[0, 3, 2, 1], [], [1, 5]], 3).tolist()
+    [[3, 0, 1], [0, 0, 0], [0, 5, 0]]
+    """
+    out = np.zeros((len(sparse), cells), np.int64)
+    pairs = np.fromiter(chain.from_iterable(sparse), np.int64)
+    rows = np.repeat(np.arange(len(sparse)), [len(one) // 2 for one in sparse])
+    out[rows, pairs[::2]] = pairs[1::2]
+    return out
 
 
 def _turns(entries: list[Entry]) -> Iterator[list[Entry]]:
     """The first report of every device, then the second of every device that has one, and so on."""
+    if len({entry.device for entry in entries}) == len(entries):
+        if entries:
+            yield entries
+        return
     queues: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         queues[entry.device].append(entry)
-    for turn in range(max(map(len, queues.values()), default=0)):
+    for turn in range(max(map(len, queues.values()))):
         yield [queue[turn] for queue in queues.values() if turn < len(queue)]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -94,11 +94,13 @@ class Ingest:
                 outcome.changes += self._deploy(entry, now_ms)
         judged = self.fleet.feed(entries)
         self._write_learning(tx, self.fleet.learn(entries))
-        outcome.changes += self.alerts.step(self.fleet.readings, judged & self.fleet.readings.keys(), now_ms)
+        concerned = {device for alert in self.alerts.open.values() for device in alert.devices}
+        seen = self.fleet.hot | (concerned & set(judged) if concerned else set())
+        outcome.changes += self.alerts.step(self.fleet.readings, seen & self.fleet.readings.keys(), now_ms)
         self.ledger.write(tx, entries)
         write_gaps(tx, entries)
         self.registry.write(tx)
-        self._write_memory(tx, judged)
+        self._write_memory(tx, set(judged))
         self.alerts.write(tx, outcome.changes)
         return outcome
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from itertools import islice
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, insert, select, tuple_
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy import delete, select, tuple_
+from sqlalchemy.engine import Connection, Dialect, Row
 
+from device_agent.contract.histogram import dense_cells, sparse_counts
 from device_agent.contract.report import CLOCK_SYNCED, DeviceReport, read_report
 from fleet.inbox import Arrival
 from fleet.schema import BOOT, REPORT, SPOOL
@@ -19,6 +21,10 @@ from fleet.store import upsert
 from fleet.watermark import Watermark
 
 Key = tuple[str, int, int]
+COLUMNS = (
+    "device", "epoch", "sequence", "first", "at_ms", "received_ms", "interval_ms", "model", "frames", "dropped",
+    "score", "payload",
+)  # fmt: skip
 CHUNK = 300
 UNKNOWN = 2**62
 LATEST_MS = 2 * 3_600_000
@@ -26,21 +32,27 @@ LATEST_MS = 2 * 3_600_000
 
 
 class Entry(msgspec.Struct):
-    """A report that is new. `counts` (classes, 24), `frames`, `same` and `identical` are what it adds: for a merged
-    report less what was already held of its range. `live`: it came right after the interval that it tells of."""
+    """A report that is new. `cells` (flat, cell and count), `frames`, `same` and `identical` are what it adds: for a
+    merged report less what was already held of its range. `live`: it came right after the interval that it tells of.
+    `lessened`: what it adds is not what it says."""
 
     device: str
     report: DeviceReport
     payload: bytes
     received_ms: int
     at_ms: int
-    counts: NDArray[np.int64]
+    cells: list[int]
     frames: int
     dropped: int
     same: int
     identical: int
     live: bool = False
     score: float | None = None
+    lessened: bool = False
+
+    def counts(self) -> NDArray[np.int64]:
+        """What it adds, (classes, 24)."""
+        return dense_cells(self.cells, self.report.histogram.classes)
 
 
 class Ledger:
@@ -72,8 +84,29 @@ class Ledger:
     def take(self, tx: Connection, arrivals: list[Arrival]) -> list[Entry]:
         """Those of `arrivals` that are new, in order of device, epoch and sequence; what a merged one replaces is
         deleted. `write` stores them."""
+        entries: list[Entry] = []
+        others: list[Arrival] = []
+        apart: set[tuple[str, int]] = set()
         for arrival in arrivals:
-            self._observe_clock(arrival)
+            report = arrival.report
+            if arrival.live:
+                self._observe_clock(arrival)
+            spool = (arrival.device, report.epoch)
+            mark = self.marks.get(spool)
+            if mark is not None and not report.merged and spool not in apart and mark.follow(report.sequence):
+                self._touched.add(spool)
+                entries.append(self._entry(arrival))
+            else:
+                apart.add(spool)
+                others.append(arrival)
+        if others:
+            entries += self._take_apart(tx, others)
+        if others or len({entry.device for entry in entries}) < len(entries):
+            entries.sort(key=lambda entry: (entry.device, entry.report.epoch, entry.report.sequence))
+        return entries
+
+    def _take_apart(self, tx: Connection, arrivals: list[Arrival]) -> list[Entry]:
+        """Those of the arrivals that are new, where they are not simply the next ones of their spools."""
         unique: dict[Key, Arrival] = {}
         for arrival in arrivals:
             key = (arrival.device, arrival.report.epoch, arrival.report.sequence)
@@ -112,7 +145,7 @@ class Ledger:
     def write(self, tx: Connection, entries: list[Entry]) -> None:
         """Store the entries, and the watermarks and clock offsets that they moved."""
         if entries:
-            tx.execute(insert(REPORT), [_row(entry) for entry in entries])
+            tx.exec_driver_sql(_insert_reports(tx.dialect), [_row(entry) for entry in entries])
         marks = [(spool, self.marks[spool]) for spool in sorted(self._touched)]
         rows = [
             {"device": device, "epoch": epoch, "contiguous": mark.contiguous, "missing": mark.missing}
@@ -130,12 +163,11 @@ class Ledger:
         return acks
 
     def _observe_clock(self, arrival: Arrival) -> None:
-        if arrival.live:
-            key, offset = (arrival.device, arrival.report.boot), arrival.received_ms - arrival.report.monotonic_ms
-            known = self._offsets.get(key, UNKNOWN)
-            if offset < known or offset - known > LATEST_MS:
-                self._offsets[key] = offset
-                self._moved.add(key)
+        key, offset = (arrival.device, arrival.report.boot), arrival.received_ms - arrival.report.monotonic_ms
+        known = self._offsets.get(key, UNKNOWN)
+        if offset < known or offset - known > LATEST_MS:
+            self._offsets[key] = offset
+            self._moved.add(key)
 
     def _time(self, arrival: Arrival) -> int:
         """Wall-clock ms of a report: repaired where the boot's offset is known, else the device's own word."""
@@ -153,7 +185,7 @@ class Ledger:
             payload=arrival.payload,
             received_ms=arrival.received_ms,
             at_ms=self._time(arrival),
-            counts=report.histogram.dense(),
+            cells=report.histogram.cells,
             frames=report.frames,
             dropped=report.dropped,
             same=report.same,
@@ -202,9 +234,10 @@ class Ledger:
 
 def _subtract(entry: Entry, rows: Iterable[Row[tuple[bytes]]]) -> Entry:
     for row in rows:
+        entry.lessened = True
         held = read_report(row.payload)
         if held.model == entry.report.model and held.histogram.classes == entry.report.histogram.classes:
-            entry.counts = np.maximum(entry.counts - held.histogram.dense(), 0)
+            entry.cells = sparse_counts(np.maximum(entry.counts() - held.histogram.dense(), 0))
             entry.same = max(entry.same - held.same, 0)
             entry.identical = max(entry.identical - held.identical, 0)
         entry.frames -= held.frames
@@ -229,22 +262,21 @@ def _ranges(tx: Connection, spools: set[tuple[str, int]]) -> dict[tuple[str, int
     return found
 
 
-def _row(entry: Entry) -> dict[str, object]:
+def _row(entry: Entry) -> tuple[object, ...]:
+    """In the order of `COLUMNS`."""
     report = entry.report
-    return {
-        "device": entry.device,
-        "epoch": report.epoch,
-        "sequence": report.sequence,
-        "first": first_of(report),
-        "at_ms": entry.at_ms,
-        "received_ms": entry.received_ms,
-        "interval_ms": report.interval_ms,
-        "model": report.model.hex(),
-        "frames": report.frames,
-        "dropped": report.dropped,
-        "score": entry.score,
-        "payload": entry.payload,
-    }
+    return (
+        entry.device, report.epoch, report.sequence, first_of(report), entry.at_ms, entry.received_ms,
+        report.interval_ms, report.model.hex(), report.frames, report.dropped, entry.score, entry.payload,
+    )  # fmt: skip
+
+
+@cache
+def _insert_reports(dialect: Dialect) -> str:
+    """The statement that stores one report, as the driver takes it: a compiled one costs more than the insert."""
+    mark = {"qmark": "?", "format": "%s", "pyformat": "%s"}[dialect.paramstyle]
+    quoted = [dialect.identifier_preparer.quote(name) for name in COLUMNS]
+    return f"INSERT INTO {REPORT.name} ({', '.join(quoted)}) VALUES ({', '.join([mark] * len(quoted))})"
 
 
 def _chunks(items: list[tuple[str, int]] | list[Key]) -> Iterable[list[tuple[str, int]] | list[Key]]:

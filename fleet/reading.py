@@ -1,12 +1,16 @@
-"""Reading: the detector's last word on one device."""
+"""Reading: the detector's last word on one device, and the readings of a fleet as arrays."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 STIRRING = math.log(10)
+Columns = NDArray[np.void]
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,3 +44,86 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     def stirring(self) -> bool:
         """Evidence of at least ten to one, or an alert level that is not cleared yet."""
         return self.level > 0 or self.score >= STIRRING
+
+
+NUMBERS = np.dtype(
+    [
+        *((name, np.int64) for name in ("at_ms", "onset_ms", "windows")),
+        *((name, np.float64) for name in ("score", "warn_at", "page_at", "log_e")),
+        *((name, np.float64) for name in ("ratio", "ratio_low", "ratio_high", "independent")),
+        *((name, np.int32) for name in ("peers", "stream")),
+        *((name, np.int8) for name in ("level", "frozen", "armed")),
+    ]
+)
+"""A reading without its names: `stream` is an index, an unknown ratio nan."""
+
+
+class Page:
+    """The readings of one model's devices, a row each; `names` are its streams."""
+
+    def __init__(self, model: str, names: tuple[str, ...]) -> None:
+        self.model, self.names = model, names
+        self.rows: Columns = np.zeros(0, NUMBERS)
+
+    def grow(self, rows: int) -> None:
+        """Add blank rows at the end."""
+        self.rows = np.concatenate([self.rows, np.zeros(rows, NUMBERS)])
+
+    def put(self, row: int, reading: Reading) -> None:
+        """Take over a reading; one of a stream that is no more gets the first."""
+        now = self.rows[row]
+        for name in ("ratio", "ratio_low", "ratio_high"):
+            value = getattr(reading, name)
+            now[name] = math.nan if value is None else value
+        for name in NUMBERS.names or ():
+            if name == "stream":
+                now[name] = self.names.index(reading.stream) if reading.stream in self.names else 0
+            elif not name.startswith("ratio"):
+                now[name] = getattr(reading, name)
+
+    def calm(self, row: int) -> None:
+        """The same reading with nothing found."""
+        now = self.rows[row]
+        for name in ("score", "level", "frozen", "log_e", "independent"):
+            now[name] = 0
+        for name in ("ratio", "ratio_low", "ratio_high"):
+            now[name] = math.nan
+
+    def reading(self, device: str, row: int) -> Reading:
+        """One row in words."""
+        found = self.rows[row]
+        numbers = dict(zip(NUMBERS.names or (), found.item(), strict=True))
+        numbers["stream"] = self.names[numbers["stream"]]
+        for name in ("ratio", "ratio_low", "ratio_high"):
+            numbers[name] = numbers[name] if math.isfinite(numbers[name]) else None
+        for name in ("frozen", "armed"):
+            numbers[name] = bool(numbers[name])
+        return Reading(device=device, model=self.model, **numbers)
+
+
+class Readings(Mapping[str, Reading]):
+    """The last reading of every device, made when it is asked for."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[Page, int]] = {}
+
+    def __getitem__(self, device: str) -> Reading:
+        page, row = self._places[device]
+        return page.reading(device, row)
+
+    def __contains__(self, device: object) -> bool:
+        return device in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def place(self, device: str, page: Page, row: int) -> None:
+        """From now on the reading of a device is this row."""
+        self._places[device] = (page, row)
+
+    def of(self, device: str) -> tuple[Page, int] | None:
+        """Where the reading of a device is, None without one."""
+        return self._places.get(device)

@@ -48,7 +48,7 @@ def replay(tx: Connection, settings: Settings, *, hold_windows: int = 3) -> Repl
                 closed = book.calm({entry.device}, "the device changed its model", entry.at_ms)
                 raised.update((change.alert.id, change.alert) for change in closed)
         now_ms = entries[-1].at_ms
-        for change in book.step(fleet.readings, fleet.feed(entries) & fleet.readings.keys(), now_ms):
+        for change in book.step(fleet.readings, set(fleet.feed(entries)) & fleet.readings.keys(), now_ms):
             raised[change.alert.id] = change.alert
         fleet.learn(entries)
         reports, frames = reports + len(entries), frames + sum(entry.frames for entry in entries)
@@ -95,7 +95,7 @@ def _moments(tx: Connection) -> Iterator[list[Entry]]:
             payload=payload,
             received_ms=received_ms,
             at_ms=at_ms,
-            counts=report.histogram.dense(),
+            cells=report.histogram.cells,
             frames=report.frames,
             dropped=report.dropped,
             same=report.same,

@@ -46,6 +46,13 @@ class Watermark:
             self.highest = max(self.highest, last)
         self._advance()
 
+    def follow(self, sequence: int) -> bool:
+        """Count a sequence as held if it is the next one and nothing is missing; whether it is."""
+        if sequence != self.contiguous + 1 or self._beyond:
+            return False
+        self.contiguous = self.highest = sequence
+        return True
+
     def await_again(self, sequence: int, at_ms: int) -> None:
         """The device still holds a missing sequence: the hole it lies in is not passed for now."""
         if self._beyond and self.contiguous < sequence < self._beyond[0][0]:
