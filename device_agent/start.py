@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 
@@ -17,7 +18,8 @@ def agent() -> None:
 
 
 def fleet() -> None:
-    """The `lineside-fleet` program."""
+    """The `lineside-fleet` program. Its arrays are small: threads of linear algebra would only wait for each other."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _start("fleet.cli")
 
 

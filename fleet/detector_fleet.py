@@ -127,9 +127,11 @@ class DetectorFleet:
                 judged += part.devices
         return judged
 
-    def learn(self, entries: list[Entry]) -> set[str]:
-        """Count reports of models whose normal is not known yet. Models whose record moved."""
+    def learn(self, entries: list[Entry]) -> tuple[set[str], list[str]]:
+        """Count reports of models whose normal is not known yet. Models whose record moved, and devices that start from
+        nothing, as their model's normal is known now."""
         moved: set[str] = set()
+        renewed: list[str] = []
         for entry in entries:
             model = self.models.get(entry.report.model.hex())
             if (
@@ -142,8 +144,8 @@ class DetectorFleet:
             if not learning.done:
                 moved.add(model.model)
                 if learning.add(entry.counts(), entry.at_ms, learn_ms=self.settings.learn_ms):
-                    self.renew(model)
-        return moved
+                    renewed += self.renew(model)
+        return moved, renewed
 
     def forget(self, device: str) -> None:
         """Start a device from nothing: W, peers' sums and reading."""

@@ -1,28 +1,36 @@
 """One batch, one transaction: reports, what the detector makes of them, alerts, and what may be acknowledged.
 
-The detector's memory is written with the reports that it saw. A monitor that is killed at any point finds both or
-neither, so that no report is lost, counted twice or fed twice.
+Reports, alerts, and whatever no report tells are written in the batch's own transaction. Counters, watermarks and the
+detector's memory follow from reports; they are written some batches later, each with the number of the batch that it
+has seen. A monitor that is killed at any point reads them and feeds the stored reports of later batches again: no
+report is lost, counted twice or fed twice.
 """
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, bindparam, delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from device_agent.detector.normal import Learning
 from fleet.alerts import AlertBook, Change
 from fleet.detector_fleet import DetectorFleet, Settings
+from fleet.dirty import BUDGET, Dirty
 from fleet.gaps import write_gaps
 from fleet.inbox import Batch, Reject
-from fleet.ledger import Entry, Ledger
+from fleet.ledger import Entry, Ledger, stored_after
 from fleet.models import model_of_birth, read_models, write_models
 from fleet.quarantine import keep
 from fleet.reading import Reading
 from fleet.registry import Registry
 from fleet.requests import Request, pending, settle
-from fleet.schema import DETECTOR, DEVICE, EVENT, MODEL
+from fleet.schema import DETECTOR, DEVICE, EVENT, META, MODEL, REPORT
 from fleet.store import upsert
+
+CLEAN = "clean"
+"""Key of the number of the batch up to which no memory has to be had from reports again."""
 
 
 class Outcome(msgspec.Struct):
@@ -61,9 +69,24 @@ class Ingest:
             current = (DEVICE.c.device == DETECTOR.c.device) & (DEVICE.c.model == DETECTOR.c.model)
             rows = tx.execute(select(DETECTOR.c.reading, DETECTOR.c.state, DETECTOR.c.peers).join(DEVICE, current))
             self.fleet.restore([(msgspec.json.decode(r.reading, type=Reading), r.state, r.peers) for r in rows])
+            self.dirty = Dirty(lambda device: self.registry.get(device).group)
+            self._catch_up(tx)
             self.alerts = AlertBook(self.registry, hold_windows=self._hold_windows)
             self.alerts.load(tx)
         self._ahead = False
+
+    def _catch_up(self, tx: Connection) -> None:
+        """Feed the stored reports that the memory has not seen yet."""
+        clean = int(tx.scalar(select(META.c.value).where(META.c.key == CLEAN)) or 0)
+        self._number = max(clean, tx.scalar(select(func.max(REPORT.c.batch))) or 0)
+        for number, entries in stored_after(tx, clean, {name: d.batch for name, d in self.registry.devices.items()}):
+            for entry in entries:
+                self.ledger.cover(entry.device, entry.report.epoch, entry.report.sequence)
+                if self.registry.hear_report(entry):
+                    self.fleet.forget(entry.device)
+            self.fleet.feed(entries)
+            self.dirty.touch((entry.device for entry in entries), number)
+        self.ledger.apart.clear()
 
     def process(self, batch: Batch, now_ms: int) -> Outcome:
         """Take in a batch. Whatever it raises, nothing of the batch is kept, and it may come again: memory is then read
@@ -83,6 +106,7 @@ class Ingest:
 
     def _work(self, tx: Connection, batch: Batch, now_ms: int) -> Outcome:
         outcome = Outcome(rejected=len(batch.rejects))
+        self._number, self._everything = max(self._number + 1, now_ms), False
         for request in pending(tx):
             outcome.changes += self._grant(tx, request, now_ms)
         self._hear(tx, batch)
@@ -93,15 +117,15 @@ class Ingest:
             if self.registry.hear_report(entry):
                 outcome.changes += self._deploy(entry, now_ms)
         judged = self.fleet.feed(entries)
-        self._write_learning(tx, self.fleet.learn(entries))
+        self._learn(tx, entries)
         concerned = {device for alert in self.alerts.open.values() for device in alert.devices}
         seen = self.fleet.hot | (concerned & set(judged) if concerned else set())
         outcome.changes += self.alerts.step(self.fleet.readings, seen & self.fleet.readings.keys(), now_ms)
-        self.ledger.write(tx, entries)
+        self.ledger.write(tx, entries, self._number)
         write_gaps(tx, entries)
-        self.registry.write(tx)
-        self._write_memory(tx, set(judged))
         self.alerts.write(tx, outcome.changes)
+        self.dirty.touch((entry.device for entry in entries), self._number)
+        self._write_memory(tx)
         return outcome
 
     def _hear(self, tx: Connection, batch: Batch) -> None:
@@ -128,6 +152,14 @@ class Ingest:
         }
         upsert(tx, EVENT, list(events.values()), keep=("at_ms",))
 
+    def _learn(self, tx: Connection, entries: list[Entry]) -> None:
+        """Count reports of models whose normal is not known; devices of one that is known now start from nothing."""
+        moved, renewed = self.fleet.learn(entries)
+        for model in moved:
+            learned = msgspec.json.encode(self.fleet.learning[model]).decode()
+            tx.execute(update(MODEL).where(MODEL.c.model == model).values(learned=learned))
+        self.dirty.must(renewed, self._number)
+
     def _deploy(self, entry: Entry, now_ms: int) -> list[Change]:
         """A device speaks for another model: its detector starts from nothing, alerts on the old model close."""
         self.fleet.forget(entry.device)
@@ -141,11 +173,11 @@ class Ingest:
             self.registry.refresh_places(tx)
             moved = {name for name, group in places.items() if self.registry.get(name).group != group}
             changes = self.alerts.leave(moved, "moved to another place", now_ms)
+            self._everything = True
         elif request.action == "models":
             for model in read_models(tx).values():
                 if model != self.fleet.models.get(model.model):
-                    self._forget_model(tx, model.model)
-                    self.fleet.renew(model)
+                    self.dirty.must(self.fleet.renew(model), self._number)
         elif request.action == "acknowledge":
             alert = self.alerts.open.get(request.target)
             if alert is None:
@@ -165,35 +197,40 @@ class Ingest:
         """Start devices from nothing and close their alerts; those of others stay."""
         for device in devices:
             self.fleet.forget(device)
-        self._write_memory(tx, devices)
+        self.dirty.must(devices, self._number)
         return self.alerts.calm(devices, reason, now_ms)
 
-    def _forget_model(self, tx: Connection, model: str) -> None:
-        tx.execute(delete(DETECTOR).where(DETECTOR.c.model == model))
-
-    def _write_learning(self, tx: Connection, models: set[str]) -> None:
-        for model in models:
-            learned = msgspec.json.encode(self.fleet.learning[model]).decode()
-            tx.execute(update(MODEL).where(MODEL.c.model == model).values(learned=learned))
-
-    def _write_memory(self, tx: Connection, devices: set[str]) -> None:
-        rows = []
-        for device in sorted(devices):
+    def _write_memory(self, tx: Connection) -> None:
+        """Store what the reports led to: of devices of which something else came, and of those that wait longest."""
+        self.dirty.must(self.registry.told | self.ledger.apart, self._number)
+        self.registry.told.clear()
+        devices = self.dirty.take(sys.maxsize if self._everything else BUDGET)
+        self.registry.write(tx, devices, self._number)
+        self.ledger.write_marks(tx, devices)
+        rows, gone = [], []
+        for device in devices:
             memory = self.fleet.state(device)
-            if memory is not None:
-                model, state, peers = memory
-                reading = self.fleet.readings[device]
-                rows.append(
-                    {
-                        "device": device,
-                        "model": model,
-                        "updated_ms": reading.at_ms,
-                        "state": state,
-                        "peers": peers,
-                        "reading": msgspec.json.encode(reading).decode(),
-                    }
-                )
+            if memory is None:
+                gone.append(device)
+                continue
+            model, state, peers = memory
+            reading = self.fleet.readings[device]
+            rows.append(
+                {
+                    "device": device,
+                    "model": model,
+                    "updated_ms": reading.at_ms,
+                    "state": state,
+                    "peers": peers,
+                    "reading": msgspec.json.encode(reading).decode(),
+                }
+            )
         upsert(tx, DETECTOR, rows)
+        if gone:
+            tx.execute(
+                delete(DETECTOR).where(DETECTOR.c.device == bindparam("gone")), [{"gone": name} for name in gone]
+            )
+        upsert(tx, META, [{"key": CLEAN, "value": str(self.dirty.clean(self._number))}])
 
     def _set_aside(self, tx: Connection, rejects: list[Reject]) -> None:
         """Keep what cannot be read. A report that is kept whole counts as held; any other one the device must keep."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import islice
+from itertools import groupby, islice
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,10 +24,12 @@ from fleet.watermark import Watermark
 Key = tuple[str, int, int]
 COLUMNS = (
     "device", "epoch", "sequence", "first", "at_ms", "received_ms", "interval_ms", "model", "frames", "dropped",
-    "score", "payload",
+    "score", "payload", "batch", "live",
 )  # fmt: skip
 CHUNK = 300
 UNKNOWN = 2**62
+ACKS = 500
+"""Acknowledgements of one batch: all of them, for a fleet that sends less."""
 LATEST_MS = 2 * 3_600_000
 """A live report expires after an hour on the broker: one that seems later than this shows that a clock was set."""
 
@@ -56,12 +59,15 @@ class Entry(msgspec.Struct):
 
 
 class Ledger:
-    """Watermarks and clock offsets of all spools in memory, the rest in the store."""
+    """Watermarks and clock offsets of all spools in memory, the rest in the store. `apart`: devices of which something
+    came since the last commit that their stored reports alone do not tell."""
 
     def __init__(self) -> None:
         self.marks: dict[tuple[str, int], Watermark] = {}
         self._offsets: dict[tuple[str, int], int] = {}
-        self._touched: set[tuple[str, int]] = set()
+        self._touched: dict[tuple[str, int], None] = {}
+        self._dirty: dict[str, set[int]] = defaultdict(set)
+        self.apart: set[str] = set()
         self._moved: set[tuple[str, int]] = set()
 
     @classmethod
@@ -86,33 +92,35 @@ class Ledger:
         deleted. `write` stores them."""
         entries: list[Entry] = []
         others: list[Arrival] = []
-        apart: set[tuple[str, int]] = set()
+        apart = {(arrival.device, arrival.report.epoch) for arrival in arrivals if arrival.report.merged}
         for arrival in arrivals:
             report = arrival.report
             if arrival.live:
                 self._observe_clock(arrival)
             spool = (arrival.device, report.epoch)
             mark = self.marks.get(spool)
-            if mark is not None and not report.merged and spool not in apart and mark.follow(report.sequence):
-                self._touched.add(spool)
+            if mark is not None and spool not in apart and mark.follow(report.sequence):
+                self._touch(spool)
                 entries.append(self._entry(arrival))
             else:
                 apart.add(spool)
                 others.append(arrival)
         if others:
-            entries += self._take_apart(tx, others)
+            fresh = {(entry.device, entry.report.epoch, entry.report.sequence) for entry in entries}
+            entries += self._take_apart(tx, others, fresh)
         if others or len({entry.device for entry in entries}) < len(entries):
             entries.sort(key=lambda entry: (entry.device, entry.report.epoch, entry.report.sequence))
         return entries
 
-    def _take_apart(self, tx: Connection, arrivals: list[Arrival]) -> list[Entry]:
-        """Those of the arrivals that are new, where they are not simply the next ones of their spools."""
+    def _take_apart(self, tx: Connection, arrivals: list[Arrival], fresh: set[Key]) -> list[Entry]:
+        """Those of the arrivals that are new, where they are not just the next ones of their spools; `fresh` are taken
+        already."""
         unique: dict[Key, Arrival] = {}
         for arrival in arrivals:
             key = (arrival.device, arrival.report.epoch, arrival.report.sequence)
             if key not in unique or first_of(arrival.report) < first_of(unique[key].report):
                 unique[key] = arrival
-        held = self._held(tx, unique)
+        held = self._held(tx, unique) | fresh
         entries: dict[Key, Entry] = {}
         for key in sorted(unique.keys() - held):
             entry = self._entry(unique[key])
@@ -128,7 +136,8 @@ class Ledger:
         spool = (device, epoch)
         mark = self.marks.setdefault(spool, Watermark())
         mark.add(sequence if first is None else first, sequence, at_ms)
-        self._touched.add(spool)
+        self._touch(spool)
+        self.apart.add(device)
 
     def await_again(self, device: str, epoch: int, sequence: int, *, at_ms: int = 0) -> None:
         """A report that could be neither read nor kept: its device still holds it, so it is not passed as lost."""
@@ -142,25 +151,35 @@ class Ledger:
             self._offsets[key] = UNKNOWN
             self._moved.add(key)
 
-    def write(self, tx: Connection, entries: list[Entry]) -> None:
-        """Store the entries, and the watermarks and clock offsets that they moved."""
+    def write(self, tx: Connection, entries: list[Entry], batch: int) -> None:
+        """Store the entries of a batch, and the clock offsets that they moved."""
         if entries:
-            tx.exec_driver_sql(_insert_reports(tx.dialect), [_row(entry) for entry in entries])
-        marks = [(spool, self.marks[spool]) for spool in sorted(self._touched)]
-        rows = [
-            {"device": device, "epoch": epoch, "contiguous": mark.contiguous, "missing": mark.missing}
-            for (device, epoch), mark in marks
-        ]
-        upsert(tx, SPOOL, rows)
+            tx.exec_driver_sql(_insert_reports(tx.dialect), [_row(entry, batch) for entry in entries])
         moved = [{"device": d, "boot": b, "offset_ms": self._offsets[d, b]} for d, b in sorted(self._moved)]
         upsert(tx, BOOT, moved)
 
-    def acknowledge(self) -> list[tuple[str, int, int]]:
-        """Device, epoch and sequence of each spool heard of since the last call; only after the commit."""
-        acks = [(device, epoch, self.marks[device, epoch].contiguous) for device, epoch in sorted(self._touched)]
-        self._touched.clear()
+    def write_marks(self, tx: Connection, devices: list[str]) -> None:
+        """Store the watermarks of devices that moved since they were stored last."""
+        rows = []
+        for device in devices:
+            for epoch in self._dirty.pop(device, ()):
+                mark = self.marks[device, epoch]
+                rows.append({"device": device, "epoch": epoch, "contiguous": mark.contiguous, "missing": mark.missing})
+        upsert(tx, SPOOL, rows)
+
+    def acknowledge(self, most: int = ACKS) -> list[tuple[str, int, int]]:
+        """Device, epoch and sequence of spools heard of since they were acknowledged, those that have waited longest
+        first; only after the commit."""
         self._moved.clear()
-        return acks
+        self.apart.clear()
+        due = list(islice(self._touched, most))
+        for spool in due:
+            del self._touched[spool]
+        return [(device, epoch, self.marks[device, epoch].contiguous) for device, epoch in due]
+
+    def _touch(self, spool: tuple[str, int]) -> None:
+        self._touched[spool] = None
+        self._dirty[spool[0]].add(spool[1])
 
     def _observe_clock(self, arrival: Arrival) -> None:
         key, offset = (arrival.device, arrival.report.boot), arrival.received_ms - arrival.report.monotonic_ms
@@ -232,6 +251,33 @@ class Ledger:
         return _subtract(entry, rows)
 
 
+def stored_after(tx: Connection, batch: int, seen: dict[str, int]) -> Iterator[tuple[int, list[Entry]]]:
+    """Stored reports of later batches than `batch`, batch by batch as `take` gave them; of a device only those of
+    batches after the one that it has `seen`."""
+    columns = [REPORT.c[name] for name in ("batch", "device", "received_ms", "at_ms", "live", "payload")]
+    asked = select(*columns).where(REPORT.c.batch > batch)
+    rows = tx.execute(asked.order_by(REPORT.c.batch, REPORT.c.device, REPORT.c.epoch, REPORT.c.sequence))
+    for number, part in groupby(rows, key=lambda row: row.batch):
+        yield number, [_stored(row) for row in part if number > seen.get(row.device, 0)]
+
+
+def _stored(row: Row[Any]) -> Entry:
+    report = read_report(row.payload)
+    return Entry(
+        device=row.device,
+        report=report,
+        payload=row.payload,
+        received_ms=row.received_ms,
+        at_ms=row.at_ms,
+        cells=report.histogram.cells,
+        frames=report.frames,
+        dropped=report.dropped,
+        same=report.same,
+        identical=report.identical,
+        live=row.live,
+    )
+
+
 def _subtract(entry: Entry, rows: Iterable[Row[tuple[bytes]]]) -> Entry:
     for row in rows:
         entry.lessened = True
@@ -262,12 +308,13 @@ def _ranges(tx: Connection, spools: set[tuple[str, int]]) -> dict[tuple[str, int
     return found
 
 
-def _row(entry: Entry) -> tuple[object, ...]:
+def _row(entry: Entry, batch: int) -> tuple[object, ...]:
     """In the order of `COLUMNS`."""
     report = entry.report
     return (
         entry.device, report.epoch, report.sequence, first_of(report), entry.at_ms, entry.received_ms,
-        report.interval_ms, report.model.hex(), report.frames, report.dropped, entry.score, entry.payload,
+        report.interval_ms, report.model.hex(), report.frames, report.dropped, entry.score, entry.payload, batch,
+        entry.live,
     )  # fmt: skip
 
 

@@ -33,17 +33,24 @@ class Quality(msgspec.Struct):
     """Image quality now and in the first `QUALITY_FIRST` reports: brightness, sharpness, clipped per mille."""
 
     seen: int = 0
-    first: tuple[float, ...] = (0.0, 0.0, 0.0)
-    recent: tuple[float, ...] = (0.0, 0.0, 0.0)
+    first: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    recent: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def add(self, quality: ImageQuality) -> None:
         """Count one report."""
         self.seen += 1
-        now = (quality.brightness, quality.sharpness, quality.clipped_permille)
-        share = 1 / min(self.seen, QUALITY_WINDOWS)
-        self.recent = tuple(old + share * (new - old) for old, new in zip(self.recent, now, strict=True))
+        self.recent = _moved(self.recent, quality, 1 / min(self.seen, QUALITY_WINDOWS))
         if self.seen <= QUALITY_FIRST:
-            self.first = tuple(old + (new - old) / self.seen for old, new in zip(self.first, now, strict=True))
+            self.first = _moved(self.first, quality, 1 / self.seen)
+
+
+def _moved(old: tuple[float, float, float], new: ImageQuality, share: float) -> tuple[float, float, float]:
+    brightness, sharpness, clipped = old
+    return (
+        brightness + share * (new.brightness - brightness),
+        sharpness + share * (new.sharpness - sharpness),
+        clipped + share * (new.clipped_permille - clipped),
+    )
 
 
 class Heard(NamedTuple):
@@ -87,6 +94,7 @@ class Device(msgspec.Struct, kw_only=True):
     frames: int = 0
     dropped: int = 0
     quality: str | None = None
+    batch: int = 0
 
     @property
     def group(self) -> tuple[str, str]:
@@ -107,13 +115,13 @@ class Device(msgspec.Struct, kw_only=True):
 
 
 class Registry:
-    """All devices in memory; `write` stores those that changed. `revision` grows when one speaks for the first time or
-    changes its interval."""
+    """All devices in memory; `write` stores them. `revision` grows when one speaks for the first time or changes its
+    interval. `told`: devices that changed by something that no report tells."""
 
     def __init__(self, devices: dict[str, Device] | None = None) -> None:
         self.devices = devices or {}
         self.revision = 0
-        self._changed: set[str] = set()
+        self.told: set[str] = set()
         self._quality: dict[str, Quality] = {}
 
     @classmethod
@@ -125,7 +133,7 @@ class Registry:
         """The device; a new one stands at the site "unassigned"."""
         if device not in self.devices:
             self.devices[device] = Device(device=device)
-            self._changed.add(device)
+            self.told.add(device)
         return self.devices[device]
 
     def quality(self, device: str) -> Quality:
@@ -139,7 +147,7 @@ class Registry:
         """What comes next counts as the first reports: after a change-over."""
         self._quality[device] = Quality()
         self.get(device).quality = None
-        self._changed.add(device)
+        self.told.add(device)
 
     def hear_state(self, name: str, state: State, now_ms: int) -> None:
         """Take a state, unless it is of an older session."""
@@ -147,7 +155,7 @@ class Registry:
         if device.session is None or state.session >= device.session:
             device.session, device.online, device.reason = state.session, state.online, state.reason
             device.state_ms = now_ms
-            self._changed.add(name)
+            self.told.add(name)
 
     def hear_birth(self, name: str, birth: Birth, now_ms: int, *, known: bool = False) -> bool:
         """Take a birth. True when boots are counted from the start: the device has another spool, its sessions too. A
@@ -162,12 +170,14 @@ class Registry:
         device.interval_ms = max(birth.interval_ms, 1)
         device.model = device.model or birth.model.hex()
         device.first_seen_ms = device.first_seen_ms or now_ms
-        self._changed.add(name)
+        self.told.add(name)
         return anew
 
     def hear_report(self, entry: Entry) -> bool:
         """Count a new report. True when the device speaks for another model than before."""
-        device, report = self.get(entry.device), entry.report
+        report, device = entry.report, self.devices.get(entry.device)
+        if device is None:
+            device = self.get(entry.device)
         device.first_seen_ms = device.first_seen_ms or entry.received_ms
         device.reports += 1
         device.frames = min(device.frames + entry.frames, MOST)
@@ -175,14 +185,14 @@ class Registry:
         heard_ms = entry.received_ms if entry.live else entry.at_ms
         newest = entry.live or heard_ms >= (device.last_report_ms or 0)
         self.revision += device.model is None
-        changed = newest and device.model not in (None, report.model.hex())
+        changed = False
         if newest:
-            device.last_report_ms, device.model = heard_ms, report.model.hex()
+            model = report.model.hex()
+            changed = device.model is not None and device.model != model
+            device.last_report_ms, device.model = heard_ms, model
             device.interval_ms = device.interval_ms or max(report.interval_ms, 1)
         if report.quality:
             self.quality(entry.device).add(report.quality)
-            device.quality = msgspec.json.encode(self.quality(entry.device)).decode()
-        self._changed.add(entry.device)
         return changed
 
     def refresh_places(self, tx: Connection) -> None:
@@ -192,11 +202,16 @@ class Registry:
             device.site, device.line, device.product = stored.site, stored.line, stored.product
             device.imported = stored.imported
 
-    def write(self, tx: Connection) -> None:
-        """Store what changed; the place of a device is only ever written by an import."""
-        rows = [msgspec.structs.asdict(self.devices[name]) for name in sorted(self._changed)]
+    def write(self, tx: Connection, names: list[str], batch: int) -> None:
+        """Store devices as they are after a batch; their places are only ever written by an import."""
+        rows = []
+        for name in names:
+            device = self.devices[name]
+            if (quality := self._quality.get(name)) is not None and quality.seen:
+                device.quality = msgspec.json.encode(quality).decode()
+            device.batch = batch
+            rows.append(msgspec.structs.asdict(device))
         upsert(tx, DEVICE, rows, keep=("site", "line", "product", "imported"))
-        self._changed.clear()
 
 
 def read_devices(tx: Connection) -> list[Device]:

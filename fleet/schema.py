@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA = MetaData()
 
 META = Table("meta", METADATA, Column("key", String(32), primary_key=True), Column("value", Text, nullable=False))
@@ -47,6 +47,7 @@ DEVICE = Table(
     Column("frames", BigInteger, nullable=False),
     Column("dropped", BigInteger, nullable=False),
     Column("quality", Text),
+    Column("batch", BigInteger, nullable=False, server_default="0"),
     comment="one row a device; site, line and product come from `devices import`, the rest from the device itself",
 )
 
@@ -99,9 +100,13 @@ REPORT = Table(
     Column("dropped", BigInteger, nullable=False),
     Column("score", Float),
     Column("payload", LargeBinary, nullable=False),
+    Column("batch", BigInteger, nullable=False, server_default="0"),
+    Column("live", Boolean, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
-    comment="every report once; `first` to `sequence` is the range that a merged one stands for",
+    comment="every report once; `first` to `sequence` is the range that a merged one stands for; `batch` grows with "
+    "every transaction: those over their device's `batch` are in none of its sums yet",
 )
+Index("report_batch", REPORT.c.batch)
 Index("report_time", REPORT.c.device, REPORT.c.at_ms)
 
 QUARANTINE = Table(

@@ -152,7 +152,7 @@ def test_stores_of_others_are_refused(plant):
     engine = plant.open()
     with engine.begin() as tx:
         tx.execute(META.update().values(value="99"))
-    with pytest.raises(BadInput, match="schema 99 cannot be read, this version reads 1"):
+    with pytest.raises(BadInput, match="schema 99 cannot be read, this version reads 2"):
         open_store(plant.url)
     with pytest.raises(BadInput, match="is no URL"):
         open_store("fleet.db")

@@ -1,0 +1,55 @@
+"""What the store does not have yet of the monitor's memory, and in which order it gets it.
+
+Reports are stored at once. What follows from them, a device's counters, watermarks and the detector's memory, can be
+had again from the reports, so it is stored a part at a time. A group of peers is stored together: what one of them is
+judged by depends on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+
+BUDGET = 500
+"""Devices that are stored in one batch; all of them, for a fleet that sends less."""
+
+
+class Dirty:
+    """Devices whose memory is ahead of the store. `group_of` says with whom a device is stored."""
+
+    def __init__(self, group_of: Callable[[str], Hashable]) -> None:
+        self._group_of = group_of
+        self._waiting: dict[Hashable, tuple[int, set[str]]] = {}
+        self._now: set[Hashable] = set()
+
+    def touch(self, devices: Iterable[str], batch: int) -> None:
+        """They changed with this batch by nothing but reports."""
+        for device in devices:
+            group = self._group_of(device)
+            waiting = self._waiting.get(group)
+            if waiting is None:
+                self._waiting[group] = (batch, {device})
+            else:
+                waiting[1].add(device)
+
+    def must(self, devices: Iterable[str], batch: int) -> None:
+        """They changed by something that no report tells: they are stored with this batch."""
+        devices = list(devices)
+        self.touch(devices, batch)
+        self._now.update(self._group_of(device) for device in devices)
+
+    def take(self, budget: int = BUDGET) -> list[str]:
+        """Devices that are to be stored now: those that must be, then those that have waited longest, whole groups
+        each, until there are `budget` of them."""
+        groups = [group for group in self._now if group in self._waiting]
+        taken = [device for group in groups for device in sorted(self._waiting.pop(group)[1])]
+        self._now.clear()
+        for group in list(self._waiting):
+            if len(taken) >= budget:
+                break
+            taken += sorted(self._waiting.pop(group)[1])
+        return taken
+
+    def clean(self, batch: int) -> int:
+        """The number of a batch up to which the store has everything; `batch` is the last one."""
+        oldest = next(iter(self._waiting.values()), None)
+        return batch if oldest is None else oldest[0] - 1
