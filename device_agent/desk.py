@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 
 from device_agent.clock import wall_s
@@ -43,7 +44,7 @@ class Desk:
     def __init__(self, camera: Camera, settings: Settings, watched: Watched, ends: ExitStack) -> None:
         self.camera, self._settings, self._watched, self._ends = camera, settings, watched, ends
         self._several = len(settings.cameras) > 1
-        self._first = camera is settings.cameras[0]
+        self._first, self._live = camera is settings.cameras[0], watched.camera(camera.device)
         self.interval_s, self.waiting = settings.interval_s, 0
         self._counted_s, self._say_birth = 0.0, _nothing
         self.courier = Courier(self._turned)
@@ -52,12 +53,13 @@ class Desk:
         """The courier has turned: now and then it counts what waits."""
         if (now_s := time.monotonic()) - self._counted_s >= COUNT_S:
             self._counted_s, self.waiting = now_s, uplink.waiting
+            self._live.gauge("spool_rows", self.waiting)
         if self._first:
-            self._watched.courier(lambda: self.waiting)
+            self._watched.progress.courier()
 
     def log(self, kind: str, text: str) -> None:
         """A line for a person, with the camera's name where there are several."""
-        self._watched.log(kind, f"{self.camera.device}: {text}" if self._several else text)
+        self._watched.log(kind, text, self.camera.device)
 
     def event(self, kind: str, text: str) -> None:
         """Log something and tell the monitor; from any thread."""
@@ -70,9 +72,8 @@ class Desk:
         Raises:
             BadInput: another agent uses the state folder.
         """
-        self.courier.start(
-            lambda: make_uplink(self.camera, self._settings, self.courier, self.log, self._watched.noted)
-        )
+        noted = partial(self._watched.noted, self.camera.device)
+        self.courier.start(lambda: make_uplink(self.camera, self._settings, self.courier, self.log, noted))
         self._ends.callback(self.courier.stop)
         broker = self.camera.broker
         if broker and (fault := expiry(broker.credentials, datetime.now(timezone.utc))):
@@ -162,15 +163,14 @@ class Desk:
 
             self._say_birth = say
             say()
-            if self._first:
-                watched.serves(serving, manifest)
+            watched.serves(self.camera.device, serving, manifest)
 
         def publish(report: DeviceReport) -> None:
             self.courier.put(report)
-            watched.live.report(report)
+            self._live.report(report)
 
         self.drift = self._drift(manifest)
-        seen = watched.answered if self._first else watched.counted
+        seen = partial(watched.answered, self.camera.device)
         self._station = Station(
             self.camera.device,
             manifest.labels,

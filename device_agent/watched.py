@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 STORED, ACKNOWLEDGED = "stored", "acknowledged"
 Event = Callable[[str, str], None]
-LOOK_S = 2.0
 LOAD_S = 120.0
 
 
@@ -48,16 +46,20 @@ class Watched:
     ) -> None:
         self._log, self._device, self._state = log, device, state
         self._preview, self._metrics = preview, metrics
-        self.live, self.notifier = LiveState(), Notifier()
+        self.lives, self.notifier = {device: LiveState()}, Notifier()
         self._fps, self._intervals_s = fps, {device: interval_s}
         self.progress = Progress(Bounds.of(interval_s, fps))
         self.busy()
-        self._looked_at = 0.0
 
-    def log(self, kind: str, text: str) -> None:
-        """A line of the journal, which is also an event of the page and an excuse of the watchdog."""
-        self._log(kind, text)
-        self.live.event(kind, text)
+    def camera(self, device: str) -> LiveState:
+        """The live state of a camera; a new one is shown from now on."""
+        return self.lives.setdefault(device, LiveState())
+
+    def log(self, kind: str, text: str, device: str | None = None) -> None:
+        """A line of the journal, which is also an event of the page and an excuse of the watchdog; `device`: the camera
+        that it is about, with its name in the line where there are several."""
+        self._log(kind, f"{device}: {text}" if device is not None and len(self.lives) > 1 else text)
+        self.camera(device or self._device).event(kind, text)
         self.progress.excuse(kind)
 
     def retime(self, device: str, interval_s: float) -> None:
@@ -69,38 +71,30 @@ class Watched:
         """The loop loads or tests a model, which may take up to 120 s."""
         self.progress.busy(LOAD_S)
 
-    def answered(self, frame: Frame, answer: Prediction, decision: str | None, stages_us: StagesUs) -> None:
-        """The loop answered a frame."""
+    def answered(
+        self, device: str, frame: Frame, answer: Prediction, decision: str | None, stages_us: StagesUs
+    ) -> None:
+        """The loop answered a frame of a camera."""
         self.progress.frame()
-        self.live.frame(frame.image, answer, decision, stages_us)
+        self.lives[device].frame(frame.image, answer, decision, stages_us)
 
-    def counted(self, frame: Frame, answer: Prediction, decision: str | None, stages_us: StagesUs) -> None:
-        """The loop answered a frame of a further camera, which the page does not show."""
-        self.progress.frame()
-
-    def serves(self, serving: Serving, manifest: BundleManifest) -> None:
-        """Another artifact answers; the first one makes the service ready."""
+    def serves(self, device: str, serving: Serving, manifest: BundleManifest) -> None:
+        """Another artifact answers for a camera; the first one makes the service ready."""
         labels = [label.name for label in manifest.labels]
-        self.live.serves(serving.name, manifest.name, labels, degraded=serving.degraded)
+        self.lives[device].serves(serving.name, manifest.name, labels, degraded=serving.degraded)
         self.notifier.ready(f"{manifest.name} as {serving.name}")
 
-    def noted(self, what: str, n: int) -> None:
+    def noted(self, device: str, what: str, n: int) -> None:
         """So many reports were `STORED` in the spool, or `ACKNOWLEDGED` by the monitor."""
+        live = self.camera(device)
         if what == STORED:
             self.progress.stored()
-            self.live.moment("report")
-            self.live.count("reports", n)
+            live.moment("report")
+            live.count("reports", n)
         else:
             self.progress.acked()
-            self.live.moment("ack")
-            self.live.count("acknowledged", n)
-
-    def courier(self, waiting: Callable[[], int]) -> None:
-        """The courier has turned; `waiting()`, how many reports wait, is asked every 2 s."""
-        self.progress.courier()
-        if (now := time.monotonic()) - self._looked_at >= LOOK_S:
-            self._looked_at = now
-            self.live.gauge("spool_rows", waiting())
+            live.moment("ack")
+            live.count("acknowledged", n)
 
     @contextmanager
     def open(self, event: Event) -> Iterator[None]:
@@ -123,11 +117,11 @@ class Watched:
         if self._preview is not None:
             from device_agent.local.preview import serve_preview
 
-            server = serve_preview(self._preview, self.live, device=self._device, state=self._state, event=event)
+            server = serve_preview(self._preview, self.lives, state=self._state, event=event)
             ends.callback(server.close)
 
     def _serve_metrics(self, ends: ExitStack, event: Event) -> None:
         if self._metrics is not None:
             from device_agent.local.scrape import serve_metrics
 
-            ends.callback(serve_metrics(self._metrics, self.live, event=event).close)
+            ends.callback(serve_metrics(self._metrics, self.lives, event=event).close)

@@ -236,8 +236,8 @@ class Detector:
     ) -> NDArray[np.bool_]:
         """Learn how correlated frames are, and tell a camera that repeats itself.
 
-        Frozen: `frozen_windows` windows of bit-equal frames, or a run of same-cell pairs less likely than e^-page that
-        is also twice as long as any in the device's own history; without a history, only the bit-equal ones.
+        Frozen: `frozen_windows` windows of bit-equal frames, or a run of same-cell pairs less likely than e^-2 page
+        that is also twice as long as any in the device's own history; without a history, only the bit-equal ones.
         """
         pairs = np.maximum(n - 1, 1) * (n > 0)
         agree, known = self.reference.agree[rows], self.reference.same[rows]
@@ -251,7 +251,7 @@ class Detector:
         learn = (score < self.warn / 2) * (now["pairs"] < 1e6)
         now["pairs"] += pairs * learn
         now["same"] += np.minimum(same, pairs) * learn
-        unlikely = -now["run_same"] * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > self.page
+        unlikely = -now["run_same"] * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > 2 * self.page
         own = ~np.isnan(known)  # against a bundle's baseline alone, a changed product in one cell would look frozen
         stuck = unlikely & (now["run_same"] > 2 * self.reference.longest[rows]) & own
         return np.asarray(stuck | (now["run_identical"] >= self.frozen_windows))

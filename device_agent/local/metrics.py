@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from device_agent.contract.latency import BUCKETS, upper_ms
@@ -57,39 +57,48 @@ EDGES_S = [f"{upper_ms(bucket) / 1000:.6g}" for bucket in range(BUCKETS - 1)]
 Sample = tuple[str, Mapping[str, str], float]
 
 
-def exposition(view: View, *, version: str = "") -> str:
-    """The text of /metrics: counters, gauges, ages, and a histogram of each stage's latency with the agent's own
-    buckets. What is not known is left out."""
-    text = [
-        *_family("build_info", "gauge", "1, with the version.", [("", {"version": version}, 1)]),
-        *_family("frames_per_second", "gauge", "Frames answered a second, of late.", [("", {}, view.frames_per_s)]),
-    ]
+def exposition(views: Mapping[str, View], *, version: str = "") -> str:
+    """The text of /metrics, each camera by its device's name: counters, gauges, ages, and a histogram of each stage's
+    latency with the agent's own buckets. What is not known is left out."""
+
+    def family(name: str, kind: str, help_: str, read: Callable[[View], Iterable[Sample]]) -> list[str]:
+        samples = [
+            (suffix, {"device": device, **labels}, value)
+            for device, view in views.items()
+            for suffix, labels, value in read(view)
+        ]
+        return _family(name, kind, help_, samples)
+
+    text = _family("build_info", "gauge", "1, with the version.", [("", {"version": version}, 1)])
+    text += family("frames_per_second", "gauge", "Frames answered a second, of late.", lambda v: _one(v.frames_per_s))
     for name, help_ in COUNTERS.items():
-        text += _family(f"{name}_total", "counter", help_, [("", {}, view.counters[name])])
-    text += _family("decisions_total", "counter", "Frames by decision.", _labelled("decision", view.decisions))
-    text += _family("events_total", "counter", "Events by kind.", _labelled("kind", view.kinds))
+        text += family(f"{name}_total", "counter", help_, lambda v, name=name: _one(v.counters[name]))  # type: ignore[misc]
+    text += family("decisions_total", "counter", "Frames by decision.", lambda v: _labelled("decision", v.decisions))
+    text += family("events_total", "counter", "Events by kind.", lambda v: _labelled("kind", v.kinds))
     for name, help_ in GAUGES.items():
-        text += _family(name, "gauge", help_, [("", {}, view.gauges[name])] if name in view.gauges else [])
+        text += family(name, "gauge", help_, lambda v, name=name: _one(v.gauges.get(name)))  # type: ignore[misc]
     for name, help_ in AGES.items():
-        text += _family(
-            f"{name}_age_seconds", "gauge", help_, [("", {}, view.ages_s[name])] if name in view.ages_s else []
-        )
-    samples = [one for k, stage in enumerate(STAGES) for one in _histogram(stage, view.buckets[k], view.sums_us[k])]
-    text += _family("stage_seconds", "histogram", "What a frame took, by stage.", samples)
+        text += family(f"{name}_age_seconds", "gauge", help_, lambda v, name=name: _one(v.ages_s.get(name)))  # type: ignore[misc]
+    text += family("stage_seconds", "histogram", "What a frame took, by stage.", _stages)
     return "\n".join(text) + "\n"
+
+
+def _one(value: float | None) -> list[Sample]:
+    return [] if value is None else [("", {}, value)]
 
 
 def _labelled(label: str, counts: Mapping[str, int]) -> list[Sample]:
     return [("", {label: value}, count) for value, count in sorted(counts.items())]
 
 
-def _histogram(stage: str, buckets: list[int], sum_us: float) -> Iterable[Sample]:
-    seen = 0
-    for edge, count in zip([*EDGES_S, "+Inf"], buckets, strict=True):
-        seen += count
-        yield "_bucket", {"stage": stage, "le": edge}, seen
-    yield "_sum", {"stage": stage}, sum_us / 1e6
-    yield "_count", {"stage": stage}, seen
+def _stages(view: View) -> Iterable[Sample]:
+    for stage, buckets, sum_us in zip(STAGES, view.buckets, view.sums_us, strict=True):
+        seen = 0
+        for edge, count in zip([*EDGES_S, "+Inf"], buckets, strict=True):
+            seen += count
+            yield "_bucket", {"stage": stage, "le": edge}, seen
+        yield "_sum", {"stage": stage}, sum_us / 1e6
+        yield "_count", {"stage": stage}, seen
 
 
 def _family(name: str, kind: str, help_: str, samples: Iterable[Sample]) -> list[str]:

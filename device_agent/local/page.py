@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from html import escape
 from statistics import median
 
@@ -13,14 +14,15 @@ from device_agent.local.style import CSS, SCRIPT
 _TONES = {"pass": "good", "review": "warn", "reject": "bad"}
 
 
-def page(view: View, shot: Shot | None, device: str, nonce: str) -> bytes:
-    """The whole page; `nonce` is the one of its Content-Security-Policy."""
+def page(view: View, shot: Shot | None, device: str, devices: Sequence[str], nonce: str) -> bytes:
+    """The whole page of one camera, with links to the others; `nonce` is the one of its Content-Security-Policy."""
+    links = "".join(f'<a href="/?camera={escape(other)}">{escape(other)}</a>' for other in devices if other != device)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(device)}</title><link rel="icon" href="data:,">
 <style nonce="{nonce}">{CSS}</style><noscript><meta http-equiv="refresh" content="2"></noscript></head>
-<body><header><b>lineside</b><span>{escape(device)}</span><i id="fresh">live</i></header>
-<main><figure><img id="frame" src="/frame.png" alt="the latest frame"></figure>
+<body><header><b>lineside</b><span>{escape(device)}</span>{links}<i id="fresh">live</i></header>
+<main><figure><img id="frame" src="/frame.png?camera={escape(device)}" alt="the latest frame"></figure>
 <div id="parts">{parts(view, shot)}</div></main>
 <script nonce="{nonce}">{SCRIPT}</script></body></html>
 """.encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -23,29 +23,40 @@ Event = Callable[[str, str], None]
 _HTML = "text/html; charset=utf-8"
 
 
-def serve_preview(settings: PreviewSettings, live: LiveState, *, device: str, state: Path, event: Event) -> LocalServer:
-    """The preview of `live`, listening from now on; where and for whom is said by events.
+def serve_preview(
+    settings: PreviewSettings, lives: Mapping[str, LiveState], *, state: Path, event: Event
+) -> LocalServer:
+    """The preview of cameras by their names, listening from now on; where and for whom is said by events. Without
+    `?camera=NAME` the first one is shown.
 
     Raises:
         BadInput, NotWritable: the token cannot be used or made; the address cannot be listened on.
     """
     token, path = open_token(state)
-    door = _Door(token, live, event)
-    pictures = Pictures(live.shot)
+    first = next(iter(lives))
+    door = _Door(token, lives[first], event)
+    pictures = {device: Pictures(live.shot) for device, live in lives.items()}
 
-    def show_page(_request: Request) -> Answer:
+    def of_camera(show: Callable[[str], Answer]) -> Callable[[Request], Answer]:
+        def shown(request: Request) -> Answer:
+            device = request.query.get("camera", first)
+            return show(device) if device in lives else Answer(b"no such camera\n", status=HTTPStatus.NOT_FOUND)
+
+        return shown
+
+    def show_page(device: str) -> Answer:
         nonce = secrets.token_urlsafe(16)
-        content = page(live.view(), pictures.take(), device, nonce)
+        content = page(lives[device].view(), pictures[device].take(), device, list(lives), nonce)
         return Answer(content, _HTML, headers={"Content-Security-Policy": policy(nonce)})
 
-    def show_parts(_request: Request) -> Answer:
-        return Answer(parts(live.view(), pictures.take()).encode(), _HTML)
+    def show_parts(device: str) -> Answer:
+        return Answer(parts(lives[device].view(), pictures[device].take()).encode(), _HTML)
 
-    def show_frame(_request: Request) -> Answer:
-        content = pictures.png()
+    def show_frame(device: str) -> Answer:
+        content = pictures[device].png()
         return Answer(content, "image/png") if content else Answer(b"no frame yet\n", status=HTTPStatus.NOT_FOUND)
 
-    routes = {"/": show_page, "/parts": show_parts, "/frame.png": show_frame}
+    routes = {"/": of_camera(show_page), "/parts": of_camera(show_parts), "/frame.png": of_camera(show_frame)}
     listen = parse_listen(settings.listen)
     server = LocalServer(listen, {path: door.guard(route) for path, route in routes.items()}, settings.allow_host)
     host = f"[{listen.host}]" if ":" in listen.host else listen.host

@@ -42,14 +42,16 @@ meter { width: 100%; height: 16px; margin: 8px 0 4px; } td meter { margin: 2px 0
 SCRIPT = """
 const picture = document.getElementById('frame'), parts = document.getElementById('parts');
 const fresh = document.getElementById('fresh');
+const who = new URLSearchParams(location.search).get('camera');
+const query = who ? '?camera=' + encodeURIComponent(who) + '&' : '?';
 let turn = 0;
 const look = async () => {
   if (!document.hidden) try {
-    const answer = await fetch('/parts', {signal: AbortSignal.timeout(4000), cache: 'no-store'});
+    const answer = await fetch('/parts' + query, {signal: AbortSignal.timeout(4000), cache: 'no-store'});
     if (!answer.ok) throw new Error(answer.status);
     parts.innerHTML = await answer.text();
     const next = new Image();
-    next.src = '/frame.png?turn=' + turn++;
+    next.src = '/frame.png' + query + 'turn=' + turn++;
     await next.decode().then(() => { picture.src = next.src; }, () => {});
     fresh.textContent = 'live'; fresh.className = '';
   } catch { fresh.textContent = 'no answer'; fresh.className = 'stale'; }

@@ -17,12 +17,12 @@ GAP = 0.5  # of a pulse, low, before the next one begins
 
 
 class GpioTransport:
-    """Pins by their Broadcom numbers, high for yes.
+    """Pins by their Broadcom numbers, high for yes, or low with `active_low`, as relay boards want it.
 
-    The pin of a decision is high for `pulse_ms`, then low for at least half of that, so that a controller can count;
-    with `pulse_ms` 0 it stays high until another decision comes. `fault` is high from the start until the model has
-    answered, after each verdict that is not the model's own (a late or a safe answer), and from the end on. With a
-    pull-up resistor on it, it is high too while nobody drives it.
+    The pin of a decision is active for `pulse_ms`, then at rest for at least half of that, so that a controller can
+    count; with `pulse_ms` 0 it stays active until another decision comes. `fault`, which is always high for yes, is
+    high from the start until the model has answered, after each verdict that is not the model's own (a late or a safe
+    answer), and from the end on. With a pull-up resistor on it, it is high too while nobody drives it.
 
     Raises:
         MissingPackage, Unreachable: as for `open_pin`.
@@ -30,14 +30,14 @@ class GpioTransport:
 
     name = "gpio"
 
-    def __init__(self, pins: dict[Fate, int], fault: int | None, pulse_ms: int) -> None:
+    def __init__(self, pins: dict[Fate, int], fault: int | None, pulse_ms: int, *, active_low: bool = False) -> None:
         self._pulse_s = pulse_ms / 1000
         self._ending = threading.Event()
         self._pins: dict[Fate, Any] = {}
         self._fault: Any = None
         try:
             for fate, pin in pins.items():
-                self._pins[fate] = open_pin("DigitalOutputDevice", pin, initial_value=False)
+                self._pins[fate] = open_pin("DigitalOutputDevice", pin, active_high=not active_low, initial_value=False)
             if fault is not None:
                 self._fault = open_pin("DigitalOutputDevice", fault, initial_value=True)
         except LinesideError:
@@ -72,7 +72,7 @@ class GpioTransport:
             self._ending.wait(self._pulse_s * GAP)
 
     def close(self) -> None:
-        """Every decision low, fault high; then the pins are let go."""
+        """Every decision at rest, fault high; then the pins are let go."""
         self._ending.set()
         for pin, level in [*((pin, False) for pin in self._pins.values()), (self._fault, True)]:
             if pin is not None:

@@ -97,7 +97,12 @@ def open_line(settings: LineSettings, event: Event, *, device: str = "") -> Line
         if pins or settings.gpio_fault is not None:
             from device_agent.outputs.gpio import GpioTransport
 
-            transport = GpioTransport(cast(dict[Fate, int], pins), settings.gpio_fault, settings.pulse_ms)
+            transport = GpioTransport(
+                cast(dict[Fate, int], pins),
+                settings.gpio_fault,
+                settings.pulse_ms,
+                active_low=settings.gpio_active_low,
+            )
             outputs.append(Sender(transport, event, most=1))  # a pulse that comes late would hit another part
         return Line(outputs, settings, event, device=device)
     except BaseException:

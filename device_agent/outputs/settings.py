@@ -22,6 +22,7 @@ EXPECTED = {
     "gpio_reject": "a pin by its Broadcom number, 0 to 53",
     "gpio_review": "a pin by its Broadcom number, 0 to 53",
     "gpio_fault": "a pin by its Broadcom number, 0 to 53",
+    "gpio_active_low": "true or false",
     "pulse_ms": "milliseconds from 1 to 10000, or 0 for a level",
     "deadline_ms": "milliseconds from 1 to 60000",
     "late": '"pass", "reject" or "review"',
@@ -38,7 +39,7 @@ class LineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Outputs: `stdout`, JSON lines; `mqtt`, a topic, with files for mqtts://; `webhook`, a URL, with a file that holds
     the key of the signature and one with authorities for https://; `gpio_...`, pins by their Broadcom numbers, high
-    for `pulse_ms` (0: until the next decision).
+    for `pulse_ms` (0: until the next decision), or low with `gpio_active_low`, but for the fault pin.
 
     `deadline_ms` after a frame was captured the line is told `late` if there is no answer. `safe` is what it is told
     while nothing can answer; with "none" it is told the reason and no decision.
@@ -60,6 +61,7 @@ class LineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gpio_reject: _Pin | None = None
     gpio_review: _Pin | None = None
     gpio_fault: _Pin | None = None
+    gpio_active_low: bool = False
     pulse_ms: Annotated[int, Meta(ge=0, le=10_000)] = 50
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] | None = None
     late: Fate = "review"

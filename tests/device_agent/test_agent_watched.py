@@ -56,8 +56,8 @@ def counts(url: str) -> dict[str, float]:
 
 def test_it_shows_itself_and_knows_after_a_kill_that_it_was_killed(start, tmp_path, eventually):
     first = start()
-    eventually(lambda: counts(start.metrics).get("lineside_reports_total", 0) >= 2, 30)
-    assert counts(start.metrics)["lineside_frames_total"] > 10
+    eventually(lambda: counts(start.metrics).get('lineside_reports_total{device="press-1"}', 0) >= 2, 30)
+    assert counts(start.metrics)['lineside_frames_total{device="press-1"}'] > 10
     assert fetch(start.metrics.replace("metrics", "healthz")) == "ok\n"
     first.send_signal(signal.SIGKILL)
     assert '"preview"' in first.stderr.read()

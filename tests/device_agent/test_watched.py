@@ -46,16 +46,17 @@ def test_what_is_said_arrives(make, said):
     with watched.open(watched.log):
         watched.log("camera_lost", "silent for 5 s")
         frame = Frame(np.zeros((4, 4, 3), np.uint8), 0, 0)
-        watched.answered(frame, Prediction(0, 0.9, 2.0, 8), "pass", (1.0, 2.0, 3.0, 4.0))
-        watched.noted(STORED, 1)
-        watched.noted(ACKNOWLEDGED, 3)
-        watched.courier(lambda: 7)
-        watched.courier(lambda: pytest.fail("asked every 2 s only"))
+        watched.answered("press-1", frame, Prediction(0, 0.9, 2.0, 8), "pass", (1.0, 2.0, 3.0, 4.0))
+        watched.noted("press-1", STORED, 1)
+        watched.noted("press-1", ACKNOWLEDGED, 3)
+        watched.camera("press-2")
+        watched.log("camera_lost", "silent for 5 s", "press-2")
+        watched.progress.courier()
         watched.progress.tick()
-        view = watched.live.view()
+        view = watched.lives["press-1"].view()
         assert watched.progress.check() == (True, "")
-    assert said == [("camera_lost", "silent for 5 s")]
-    assert view.gauges == {"camera_up": 1, "spool_rows": 7} and view.kinds == {"camera_lost": 1}
+    assert said == [("camera_lost", "silent for 5 s"), ("camera_lost", "press-2: silent for 5 s")]
+    assert view.gauges == {"camera_up": 1} and view.kinds == {"camera_lost": 1}
     assert [view.counters[name] for name in ("frames", "reports", "acknowledged")] == [1, 1, 3]
     assert set(view.ages_s) == {"frame", "report", "ack"}
 
@@ -112,7 +113,7 @@ def test_systemd_hears_ready_once_it_serves_and_stopping_at_the_end(make, monkey
         monkeypatch.delenv("WATCHDOG_PID", raising=False)
         watched = make()
         with watched.open(watched.log):
-            watched.serves(Serving(None, manifest.artifacts[1], True), manifest)
+            watched.serves("press-1", Serving(None, manifest.artifacts[1], True), manifest)
         heard = [manager.recv(1000) for _ in range(3)]
     assert sorted(heard) == [b"READY=1\nSTATUS=steel as fake-int8", b"STOPPING=1", b"WATCHDOG=1"]
-    assert watched.live.view().serving == ("fake-int8", "steel", ("good", "flaw1", "flaw2"), True)
+    assert watched.lives["press-1"].view().serving == ("fake-int8", "steel", ("good", "flaw1", "flaw2"), True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_agent.contract.errors import BadInput
+from device_agent.local.live import LiveState
 from device_agent.local.preview import COOKIE, serve_preview
 from device_agent.local.settings import PreviewSettings
 from device_agent.local.token import open_token, session_of
@@ -21,8 +22,7 @@ def said() -> list[tuple[str, str]]:
 def preview(live, said, tmp_path):
     server = serve_preview(
         PreviewSettings(listen="127.0.0.1:0"),
-        live,
-        device="press-1",
+        {"press-1": live},
         state=tmp_path,
         event=lambda kind, text: said.append((kind, text)),
     )
@@ -126,18 +126,35 @@ def test_logs_have_the_path_and_never_the_token(preview, token, said, get, capfd
 def test_a_preview_for_the_network_is_said(live, said, tmp_path):
     serve_preview(
         PreviewSettings(listen="0.0.0.0:0", expose=True),
-        live,
-        device="press-1",
+        {"press-1": live},
         state=tmp_path,
         event=lambda kind, text: said.append((kind, text)),
     ).close()
     assert [kind for kind, _ in said] == ["preview", "preview_exposed"] and "whole network" in said[1][1]
 
 
+def test_each_camera_has_its_page(live, answer_frame, said, tmp_path, get):
+    answer_frame(label=0)
+    lives = {"press-1": live, "press-2": LiveState()}
+    server = serve_preview(PreviewSettings(listen="127.0.0.1:0"), lives, state=tmp_path, event=lambda *_: None)
+    try:
+        bearer = {"Authorization": f"Bearer {open_token(tmp_path)[0]}"}
+        first, second = (get(server, path, **bearer) for path in ("/", "/?camera=press-2"))
+        assert b"<h1>good" in first[2] and b'href="/?camera=press-2"' in first[2]
+        assert b"no frame was answered yet" in second[2] and b'href="/?camera=press-1"' in second[2]
+        assert get(server, "/frame.png", **bearer)[0] == 200
+        assert get(server, "/frame.png?camera=press-2", **bearer)[0] == 404
+        for path in PATHS:
+            assert get(server, f"{path}?camera=<b>", **bearer)[0] == 404
+            assert get(server, f"{path}?camera=press-2")[0] == 401
+    finally:
+        server.close()
+
+
 def test_a_state_folder_that_cannot_be_written_is_one_sentence(live, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"preview\.token"):
-        serve_preview(PreviewSettings(), live, device="press-1", state=tmp_path / "file" / "x", event=print)
+        serve_preview(PreviewSettings(), {"press-1": live}, state=tmp_path / "file" / "x", event=print)
 
 
 @pytest.mark.browser

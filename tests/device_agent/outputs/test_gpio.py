@@ -64,6 +64,15 @@ def test_a_level_stays_until_another_decision_comes(board: Any, verdict: Any) ->
     assert levels(board) == (0, 0, 0, 1)
 
 
+def test_relays_that_pull_when_low_rest_high_and_the_fault_pin_stays_as_it_is(board: Any, verdict: Any) -> None:
+    transport = GpioTransport(PINS, FAULT, 0, active_low=True)
+    assert levels(board) == (1, 1, 1, 1)
+    transport.send(verdict(0, "reject"))
+    assert levels(board) == (1, 1, 0, 0)
+    transport.close()
+    assert edges(board, REJECT)[-1] and edges(board, FAULT)[-1]
+
+
 def test_without_an_operating_point_the_label_decides(board: Any) -> None:
     transport = GpioTransport(PINS, None, 0)
     transport.send(Verdict(0, "scratch", "defect", 0.9, 2.0, 0))
