@@ -186,3 +186,15 @@ SAMPLE = Table(
     "clock, `cell` is class * 24 + bin, `probability` that of a frame that was drawn",
 )
 Index("sample_device", SAMPLE.c.device, SAMPLE.c.received_ms)
+
+REFERENCE = Table(
+    "reference",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("model", String(16), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("learnt_ms", BigInteger),
+    Column("document", LargeBinary),
+    comment="a device's own normal: learnt from its reports since `since_ms`, once there are enough healthy ones",
+)
+Index("reference_due", REFERENCE.c.learnt_ms, REFERENCE.c.since_ms)
