@@ -14,12 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from sqlalchemy import Engine
+
 from device_agent.contract.broker import Broker
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
 from fleet.detector_fleet import Settings
 from fleet.ingest import Ingest
 from fleet.link import Link
+from fleet.operations.health import Pulse
+from fleet.operations.listener import listening
+from fleet.operations.metrics import Turn, WorkerMetrics
 from fleet.service import Announce, Monitor
 from fleet.store import one_writer, open_store
 
@@ -45,21 +50,29 @@ def run_monitor(
     client_id: str,
     announce: Announce,
     say: Callable[[str], None],
+    metrics: tuple[str, int] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM; `metrics` is where metrics and health are to be had.
 
     Raises:
         BadInput: a bad store URL, another monitor on this store, or a port that is taken.
     """
     engine = open_store(store, create=True)
-    with one_writer(engine), _page(page, store, say) as tend, _ending() as stop:
+    with (
+        one_writer(engine),
+        _page(page, store, say) as tend,
+        _metrics(metrics, engine, say) as observe,
+        _ending() as stop,
+    ):
         ingest = Ingest(engine, settings, hold_windows=hold_windows)
         link = Link(broker, client_id=client_id, session=_clock_ms(), clock_ms=_clock_ms, say=say)
         say(
             f"watching {broker} into {store}: {len(ingest.registry.devices)} devices known, {len(ingest.fleet.models)}"
             f" models, page at score {ingest.fleet.page_at:.1f}, warn at {ingest.fleet.warn_at:.1f}"
         )
-        monitor = Monitor(engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms, tend=tend)
+        monitor = Monitor(
+            engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms, tend=tend, observe=observe
+        )
         with without_collector():
             monitor.run(stop)
         say("ended in order")
@@ -167,6 +180,26 @@ def _page(page: Page | None, store: str, say: Callable[[str], None]) -> Iterator
             yield process.tend
         finally:
             process.close()
+
+
+@contextmanager
+def _metrics(
+    listen: tuple[str, int] | None, engine: Engine, say: Callable[[str], None]
+) -> Iterator[Callable[[Turn], None]]:
+    """Metrics and health while the block runs; what comes out is to be called with every turn."""
+    if listen is None:
+        yield lambda _turn: None
+        return
+    counted, pulse = WorkerMetrics(), Pulse()
+    counted.add_fleet(engine, clock_ms=_clock_ms)
+
+    def observe(turn: Turn) -> None:
+        counted.turned(turn)
+        pulse.turned(connected=turn.connected, failing=turn.failing)
+
+    with listening(*listen, counted.exposition, pulse.health) as (host, port):
+        say(f"metrics at http://{host}:{port}/metrics")
+        yield observe
 
 
 @contextmanager

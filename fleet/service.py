@@ -21,6 +21,7 @@ from fleet.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
 from fleet.inbox import Message, apart, read_batch, set_aside
 from fleet.ingest import Ingest, Outcome
 from fleet.link import Link
+from fleet.operations.metrics import Turn
 
 BATCH_S = 0.25
 TICK_S = 0.5
@@ -38,7 +39,8 @@ class Announce(Protocol):
 class Monitor:
     """Turns of the monitor. A batch is taken every `BATCH_S` while messages come, and every `TICK_S` for requests.
 
-    `tend` is called every turn, for what else has to be kept alive; `monotonic_ms` is a clock that nobody sets.
+    `tend` is called every turn, for what else has to be kept alive, and `observe` with what the turn did;
+    `monotonic_ms` is a clock that nobody sets.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class Monitor:
         clock_ms: Callable[[], int],
         monotonic_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
         tend: Callable[[], None] = lambda: None,
+        observe: Callable[[Turn], None] = lambda _turn: None,
     ) -> None:
         self._engine, self._ingest, self._link = engine, ingest, link
         self._announce, self._say, self._clock_ms = announce, say, clock_ms
-        self._monotonic_ms, self._tend = monotonic_ms, tend
+        self._monotonic_ms, self._tend, self._observe = monotonic_ms, tend, observe
         self._ahead_ms = clock_ms() - monotonic_ms()
         self._connections = 0
         self._failing = False
@@ -82,6 +85,7 @@ class Monitor:
         self._link.mend()
         self._tend()
         messages = self._in_time([self._link.messages.popleft() for _ in range(len(self._link.messages))])
+        began_ms = self._monotonic_ms()
         try:
             self._greet()
             outcome = self._store(messages)
@@ -90,12 +94,32 @@ class Monitor:
             if not self._failing:
                 self._say(f"{error}; nothing is acknowledged, trying again")
             self._failing = True
+            self._tell_turn(Outcome(), messages, began_ms)
             return None
         if self._failing:
             self._say("the store can be written again")
         self._failing = False
+        self._tell_turn(outcome, messages, began_ms)
         self._answer(outcome)
         return outcome
+
+    def _tell_turn(self, outcome: Outcome, messages: list[Message], began_ms: float) -> None:
+        lag_ms = self._clock_ms() - messages[0].received_ms if messages else 0
+        self._observe(
+            Turn(
+                stored=outcome.stored,
+                repeated=outcome.repeated,
+                rejected=outcome.rejected,
+                acks=len(outcome.acks),
+                changes=tuple((one.what, one.alert.severity) for one in outcome.changes if one.what in TOLD),
+                lag_s=max(0.0, lag_ms / 1000),
+                spent_s=(self._monotonic_ms() - began_ms) / 1000,
+                waiting=len(self._link.messages),
+                connected=self._link.connected,
+                failing=self._failing,
+                shards=topics.SHARDS,
+            )
+        )
 
     def _in_time(self, messages: list[Message]) -> list[Message]:
         """The messages. After a step of the wall clock they came now, and all that was learnt by the clock is void."""

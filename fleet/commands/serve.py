@@ -37,6 +37,10 @@ _FILE = click.Path(path_type=Path)
 @interval_option
 @hold_option
 @click.option("--client-id", default="lineside-fleet", show_default=True, help="Name of this monitor on the broker.")
+@click.option("--metrics", metavar="HOST:PORT", help="Answer /metrics, /healthz and /readyz there; default: nowhere.")
+@click.option(
+    "--log", type=click.Choice(["plain", "json"]), default="plain", show_default=True, help="Lines on stderr."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print alerts as JSON lines on stdout.")
 def serve(
     broker: str,
@@ -51,6 +55,8 @@ def serve(
     interval_s: float,
     hold_windows: int,
     client_id: str,
+    metrics: str | None,
+    log: str,
     as_json: bool,
 ) -> None:
     """Take reports from the broker into the store, judge them, and raise alerts, until it is ended.
@@ -65,6 +71,7 @@ def serve(
     from device_agent.contract.credentials import Credentials
     from fleet.detector_fleet import Settings
     from fleet.launch import Page, run_monitor
+    from fleet.operations.listener import parse_listen
 
     settings = Settings(pages_a_week=pages_a_week, interval_ms=max(1, round(interval_s * 1000)))
     run_monitor(
@@ -75,8 +82,18 @@ def serve(
         hold_windows=hold_windows,
         client_id=client_id,
         announce=_announce_json if as_json else _announce,
-        say=lambda line: click.echo(f"lineside-fleet: {line}", err=True),
+        say=_say_json if log == "json" else lambda line: click.echo(f"lineside-fleet: {line}", err=True),
+        metrics=parse_listen(metrics) if metrics else None,
     )
+
+
+def _say_json(line: str) -> None:
+    import time
+
+    import msgspec
+
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    click.echo(msgspec.json.encode({"time": stamp, "program": "lineside-fleet", "text": line}).decode(), err=True)
 
 
 def _announce(change: Change) -> None:
