@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 import msgspec
-from sqlalchemy import func, literal, select
+from sqlalchemy import ColumnElement, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import SEVERITIES, Alert, Severity
@@ -279,14 +280,22 @@ def read_alerts(
     newest. `device`: only those that concern it."""
     columns = select(ALERT.c.document, ALERT.c.opened_ms, ALERT.c.id)
     if device is not None:
-        named = func.json_each(ALERT.c.document, "$.devices").table_valued("value")
-        columns = columns.where(literal(device).in_(select(named.c.value)))
+        columns = columns.where(_names(tx, device))
     columns = columns.order_by(ALERT.c.opened_ms.desc(), ALERT.c.id)
     rows = tx.execute(columns.where(ALERT.c.closed_ms.is_(None))).all()
     if closed:
         rows = [*rows, *tx.execute(columns.where(ALERT.c.closed_ms >= since_ms).limit(limit))]
         rows.sort(key=lambda row: (-row.opened_ms, row.id))
     return [msgspec.json.decode(row.document, type=Alert) for row in rows]
+
+
+def _names(tx: Connection, device: str) -> ColumnElement[bool]:
+    """Whether an alert's document names the device."""
+    if tx.dialect.name == "postgresql":
+        devices: ColumnElement[bool] = cast(ALERT.c.document, JSONB)["devices"].has_key(device)
+        return devices
+    named = func.json_each(ALERT.c.document, "$.devices").table_valued("value")
+    return literal(device).in_(select(named.c.value))
 
 
 def _row(alert: Alert) -> dict[str, object]:

@@ -10,6 +10,7 @@ COMMANDS = {
     "serve": "fleet.commands.serve:serve",
     "devices": "fleet.commands.devices:devices",
     "models": "fleet.commands.models:models",
+    "migrate": "fleet.commands.migrate:migrate",
     "status": "fleet.commands.status:status",
     "watch": "fleet.commands.status:watch",
     "alerts": "fleet.commands.alerts:alerts",

@@ -40,15 +40,19 @@ class Watch:
         self.model, self.streams, self.normal = model, chosen, normal_row
         self.detector = Detector(chosen, normal_row.take(np.zeros(0, np.intp)), page=page, warn=warn)
         self.rows: dict[str, int] = {}
+        self.own: dict[str, Reference] = {}
         self.page = Page(model.model, chosen.names)
 
     def place(self, devices: list[str]) -> NDArray[np.intp]:
-        """Rows (n,) of the devices; a new one starts from the model's own reference."""
+        """Rows (n,) of the devices; a new one starts from its own reference, or else from the model's."""
         fresh = [device for device in dict.fromkeys(devices) if device not in self.rows]
         if fresh:
             self.rows |= {device: row for row, device in enumerate(fresh, start=len(self.rows))}
             self.detector.grow(self.normal.repeat(len(fresh)))
             self.page.grow(len(fresh))
+            for device in fresh:
+                if (own := self.own.get(device)) is not None:
+                    self.detector.reset(np.array([self.rows[device]], np.intp), own)
         return np.array([self.rows[device] for device in devices], np.intp)
 
 
@@ -156,6 +160,20 @@ class DetectorFleet:
         if (place := self.readings.of(device)) is not None:
             page, row = place
             page.calm(row)
+
+    def adopt(self, device: str, model: str, own: Reference | None) -> None:
+        """Judge a device by its own reference of a model from now on, or by the model's again; from nothing."""
+        watch = self.watch(model)
+        if watch is None:
+            return
+        if own is None:
+            watch.own.pop(device, None)
+        else:
+            watch.own[device] = own
+        if device in watch.rows:
+            row = np.array([watch.rows[device]], np.intp)
+            watch.detector.reset(row, watch.normal if own is None else own)
+            self._groups(watch).forget(device)
 
     def state(self, device: str) -> tuple[str, bytes, bytes] | None:
         """Model, detector's and peers' memory of a device; None when it was never judged."""

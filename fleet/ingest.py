@@ -22,6 +22,7 @@ from fleet.gaps import write_gaps
 from fleet.inbox import Batch, Reject
 from fleet.ledger import Entry, Ledger, stored_after
 from fleet.models import model_of_birth, read_models, write_models
+from fleet.own_normal import OwnNormal
 from fleet.quarantine import keep
 from fleet.reading import Reading
 from fleet.registry import Registry
@@ -66,6 +67,8 @@ class Ingest:
             self.fleet = DetectorFleet(read_models(tx), self.registry, self._settings)
             for row in tx.execute(select(MODEL.c.model, MODEL.c.learned).where(MODEL.c.learned.is_not(None))):
                 self.fleet.learning[row.model] = msgspec.json.decode(row.learned, type=Learning)
+            self.own = OwnNormal(self.fleet, self.registry)
+            self.own.load(tx)
             current = (DEVICE.c.device == DETECTOR.c.device) & (DEVICE.c.model == DETECTOR.c.model)
             rows = tx.execute(select(DETECTOR.c.reading, DETECTOR.c.state, DETECTOR.c.peers).join(DEVICE, current))
             self.fleet.restore([(msgspec.json.decode(r.reading, type=Reading), r.state, r.peers) for r in rows])
@@ -118,9 +121,13 @@ class Ingest:
                 outcome.changes += self._deploy(entry, now_ms)
         judged = self.fleet.feed(entries)
         self._learn(tx, entries)
+        self.own.hear(tx, {entry.device for entry in entries}, now_ms)
+        self.dirty.must(self.own.learn(tx, now_ms), self._number)
         concerned = {device for alert in self.alerts.open.values() for device in alert.devices}
         seen = self.fleet.hot | (concerned & set(judged) if concerned else set())
         outcome.changes += self.alerts.step(self.fleet.readings, seen & self.fleet.readings.keys(), now_ms)
+        found = {device for one in outcome.changes if one.what in ("opened", "raised") for device in one.alert.devices}
+        self.own.restart(tx, found, now_ms, learnt=False)
         self.ledger.write(tx, entries, self._number)
         write_gaps(tx, entries)
         self.alerts.write(tx, outcome.changes)
@@ -177,6 +184,7 @@ class Ingest:
         elif request.action == "models":
             for model in read_models(tx).values():
                 if model != self.fleet.models.get(model.model):
+                    self.own.forget_model(tx, model.model)
                     self.dirty.must(self.fleet.renew(model), self._number)
         elif request.action == "acknowledge":
             alert = self.alerts.open.get(request.target)
@@ -188,16 +196,17 @@ class Ingest:
             names = {d.device for d in self.registry.devices.values() if request.target in (d.device, d.site)}
             for name in names:
                 self.registry.forget_quality(name)
-            changes = self._calm(tx, names, "change-over", now_ms)
+            changes = self._calm(tx, names, "change-over", now_ms, anew=True)
             outcome = f"{len(names)} devices start from nothing"
         settle(tx, request, outcome, now_ms)
         return changes
 
-    def _calm(self, tx: Connection, devices: set[str], reason: str, now_ms: int) -> list[Change]:
-        """Start devices from nothing and close their alerts; those of others stay."""
+    def _calm(self, tx: Connection, devices: set[str], reason: str, now_ms: int, *, anew: bool = False) -> list[Change]:
+        """Start devices from nothing and close their alerts; those of others stay. `anew`: their own normal is gone."""
         for device in devices:
             self.fleet.forget(device)
         self.dirty.must(devices, self._number)
+        self.own.restart(tx, devices, now_ms, learnt=anew)
         return self.alerts.calm(devices, reason, now_ms)
 
     def _write_memory(self, tx: Connection) -> None:

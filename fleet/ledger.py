@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import cache
 from itertools import groupby, islice
 from typing import Any
 
@@ -12,13 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import delete, select, tuple_
-from sqlalchemy.engine import Connection, Dialect, Row
+from sqlalchemy.engine import Connection, Row
 
 from device_agent.contract.histogram import dense_cells, sparse_counts
 from device_agent.contract.report import CLOCK_SYNCED, DeviceReport, read_report
 from fleet.inbox import Arrival
 from fleet.schema import BOOT, REPORT, SPOOL
-from fleet.store import upsert
+from fleet.store import append, upsert
 from fleet.watermark import Watermark
 
 Key = tuple[str, int, int]
@@ -154,7 +153,7 @@ class Ledger:
     def write(self, tx: Connection, entries: list[Entry], batch: int) -> None:
         """Store the entries of a batch, and the clock offsets that they moved."""
         if entries:
-            tx.exec_driver_sql(_insert_reports(tx.dialect), [_row(entry, batch) for entry in entries])
+            append(tx, REPORT, COLUMNS, [_row(entry, batch) for entry in entries])
         moved = [{"device": d, "boot": b, "offset_ms": self._offsets[d, b]} for d, b in sorted(self._moved)]
         upsert(tx, BOOT, moved)
 
@@ -316,14 +315,6 @@ def _row(entry: Entry, batch: int) -> tuple[object, ...]:
         report.interval_ms, report.model.hex(), report.frames, report.dropped, entry.score, entry.payload, batch,
         entry.live,
     )  # fmt: skip
-
-
-@cache
-def _insert_reports(dialect: Dialect) -> str:
-    """The statement that stores one report, as the driver takes it: a compiled one costs more than the insert."""
-    mark = {"qmark": "?", "format": "%s", "pyformat": "%s"}[dialect.paramstyle]
-    quoted = [dialect.identifier_preparer.quote(name) for name in COLUMNS]
-    return f"INSERT INTO {REPORT.name} ({', '.join(quoted)}) VALUES ({', '.join([mark] * len(quoted))})"
 
 
 def _chunks(items: list[tuple[str, int]] | list[Key]) -> Iterable[list[tuple[str, int]] | list[Key]]:

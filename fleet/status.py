@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import msgspec
-from sqlalchemy import Float, case, cast, func, select
+from sqlalchemy import BigInteger, Float, case, cast, func, literal, select
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import Alert
@@ -149,11 +149,11 @@ def _device_status(
 
 def _rates(tx: Connection, now_ms: int) -> dict[str, float]:
     """Frames a minute of each device, from the start of the oldest of its recent reports to the end of the newest."""
-    interval = case((DEVICE.c.interval_ms > LONGEST_MS, LONGEST_MS), else_=func.coalesce(DEVICE.c.interval_ms, 60_000))
-    recent = (REPORT.c.device == DEVICE.c.device) & REPORT.c.at_ms.between(
-        now_ms - RATE_MS - 2 * interval + 1, now_ms + interval
-    )
-    each = func.avg(case((REPORT.c.interval_ms > LONGEST_MS, LONGEST_MS), else_=REPORT.c.interval_ms))
+    most, usual = literal(LONGEST_MS, BigInteger), literal(60_000, BigInteger)
+    interval = case((DEVICE.c.interval_ms > most, most), else_=func.coalesce(DEVICE.c.interval_ms, usual))
+    since, until = literal(now_ms - RATE_MS + 1, BigInteger), literal(now_ms, BigInteger)
+    recent = (REPORT.c.device == DEVICE.c.device) & REPORT.c.at_ms.between(since - 2 * interval, until + interval)
+    each = func.avg(cast(case((REPORT.c.interval_ms > most, most), else_=REPORT.c.interval_ms), Float))
     frames = func.sum(cast(REPORT.c.frames, Float))
     asked = (
         select(DEVICE.c.device, frames, func.min(REPORT.c.at_ms), func.max(REPORT.c.at_ms), each)

@@ -1,4 +1,4 @@
-"""The store: an SQLAlchemy engine on one SQLite file (WAL), with its schema version and its one writer."""
+"""The store: an SQLAlchemy engine on one SQLite file (WAL) or a PostgreSQL database, its schema and its one writer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Table, create_engine, event, inspect, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Engine, Table, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
-from device_agent.contract.errors import BadInput, NotFound, NotWritable
-from fleet.schema import META, METADATA, SCHEMA_VERSION
+from device_agent.contract.errors import BadInput, NotFound, NotWritable, Unreachable
+from fleet.migrations import migrate, version_of
+from fleet.schema import METADATA, SCHEMA_VERSION
 
 BUSY_MS = 10_000
+CONNECT_S, STATEMENT_MS = 10, 120_000
+WRITER = 0x6C696E65
+"""Number of the advisory lock that the one monitor of a PostgreSQL store holds ("line")."""
+POSTGRES = "postgresql+psycopg"
 
 
 def open_store(url: str, *, create: bool = False) -> Engine:
@@ -26,34 +31,72 @@ def open_store(url: str, *, create: bool = False) -> Engine:
     Raises:
         NotFound: there is no store and `create` is not set.
         BadInput: not a store's URL, not a lineside store, or one of another version.
+        Unreachable: the PostgreSQL server does not answer, or does not let this user in.
         NotWritable: the file cannot be opened for writing.
     """
+    engine = make_engine(url, create=create)
+    check_version(engine, create=create)
+    return engine
+
+
+def make_engine(url: str, *, create: bool = False) -> Engine:
+    """The engine alone, whatever is in the database.
+
+    Raises:
+        NotFound, BadInput: as for `open_store`.
+    """
     parsed = _parse(url)
-    path = _path(parsed)
+    if parsed.drivername == POSTGRES:
+        return _postgres(parsed)
+    path = Path(parsed.database or "")
     if not path.parent.is_dir():
         raise NotFound(f"{path}: the folder {path.parent} does not exist")
     if not path.exists() and not create:
         raise NotFound(f"{path}: no store here; `lineside-fleet serve --store {url}` makes one")
     engine = create_engine(parsed)
     event.listen(engine, "connect", _tune)
-    event.listen(engine, "handle_error", lambda context: _explain(context, url), retval=True)
-    _check_version(engine, url, create=create)
+    event.listen(engine, "handle_error", lambda context: _explain(context, shown(engine)), retval=True)
     return engine
+
+
+def _postgres(url: URL) -> Engine:
+    """A server that was restarted is found again: a connection is tried before it is used."""
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": CONNECT_S,
+            "options": f"-c statement_timeout={STATEMENT_MS}",
+            "application_name": "lineside-fleet",
+        },
+    )
+    event.listen(engine, "handle_error", lambda context: _explain(context, shown(engine)), retval=True)
+    return engine
+
+
+def shown(engine: Engine) -> str:
+    """The store's URL without its password."""
+    return engine.url.render_as_string()
 
 
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise BadInput(f"store {url.rpartition('@')[2]!r} is no URL; the store is sqlite:///FILE") from None
+        raise BadInput(
+            f"store {url.rpartition('@')[2]!r} is no URL; it must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        ) from None
+    if parsed.drivername in ("postgresql", "postgres", POSTGRES):
+        if not parsed.database:
+            raise BadInput(f"store {parsed.render_as_string()!r}: names no database, as in postgresql://HOST/lineside")
+        return parsed.set(drivername=POSTGRES)
     plain = parsed == URL.create("sqlite", database=parsed.database)
     if not plain or not parsed.database or parsed.database == ":memory:":
-        raise BadInput(f"store {parsed.render_as_string()!r}: the store is sqlite:///FILE, with nothing else")
+        raise BadInput(
+            f"store {parsed.render_as_string()!r}: must be sqlite:///FILE, with nothing else, or "
+            "postgresql://USER@HOST/DATABASE"
+        )
     return parsed
-
-
-def _path(url: URL) -> Path:
-    return Path(url.database or "")
 
 
 def _tune(connection: Any, _record: Any) -> None:
@@ -64,31 +107,43 @@ def _tune(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _check_version(engine: Engine, url: str, *, create: bool) -> None:
-    names = inspect(engine).get_table_names()
-    if names and META.name not in names:
-        raise BadInput(f"store {url}: a database of something else (tables {', '.join(names[:3])})")
+def check_version(engine: Engine, *, create: bool) -> None:
+    """Refuse a database of something else or of another version; an empty one gets its tables if `create` is set.
+
+    Raises:
+        BadInput, NotFound, Unreachable: as for `open_store`.
+    """
+    where = shown(engine)
     with engine.begin() as tx:
-        if names:
-            version = int(tx.scalar(select(META.c.value).where(META.c.key == "schema")) or 0)
-            if version != SCHEMA_VERSION:
-                raise BadInput(f"store {url}: schema {version} cannot be read, this version reads {SCHEMA_VERSION}")
-        elif create:
-            METADATA.create_all(tx)
-            tx.execute(insert(META).values(key="schema", value=str(SCHEMA_VERSION)))
-        else:
-            raise NotFound(f"store {url}: empty; `lineside-fleet serve` makes its tables")
+        names = inspect(tx).get_table_names()
+        if not names and not create:
+            raise NotFound(f"store {where}: empty; `lineside-fleet serve` makes its tables")
+        if names and "meta" not in names:
+            raise BadInput(f"store {where}: a database of something else (tables {', '.join(sorted(names)[:3])})")
+        if not names:
+            migrate(tx)
+            return
+        version = version_of(tx)
+    if version > SCHEMA_VERSION:
+        raise BadInput(f"store {where}: schema {version} cannot be read, this version reads {SCHEMA_VERSION}")
+    if version < SCHEMA_VERSION:
+        raise BadInput(
+            f"store {where}: schema {version} is older than this version's {SCHEMA_VERSION}; bring it up with "
+            f"`lineside-fleet migrate`"
+        )
 
 
-def _explain(context: ExceptionContext, url: str) -> BaseException | None:
-    """A failure of the file in one line. None for an error of ours in what was asked: it is raised as it is."""
+def _explain(context: ExceptionContext, where: str) -> BaseException | None:
+    """A failure of the store in one line. None for an error of ours in what was asked: it is raised as it is."""
     error = context.sqlalchemy_exception
     if not isinstance(error, DatabaseError) or isinstance(error, IntegrityError | DataError | ProgrammingError):
         return None
-    text = str(error.orig).lower()
-    if "not a database" in text or "malformed" in text:
-        return BadInput(f"store {url}: not a database, or a damaged one: {text}")
-    return NotWritable(f"store {url}: cannot be written or read: {text}")
+    said = " ".join(str(error.orig).lower().split())
+    if "not a database" in said or "malformed" in said:
+        return BadInput(f"store {where}: not a database, or a damaged one: {said}")
+    if context.connection is None and "postgresql" in where:
+        return Unreachable(f"store {where}: {said}")
+    return NotWritable(f"store {where}: cannot be written or read: {said}")
 
 
 @contextmanager
@@ -98,7 +153,17 @@ def one_writer(engine: Engine) -> Iterator[None]:
     Raises:
         BadInput: another monitor holds it.
     """
-    path = _path(engine.url)
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as held:
+            if not held.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": WRITER}):
+                raise BadInput(f"store {shown(engine)}: another monitor serves this store; end it first")
+            held.commit()
+            try:
+                yield
+            finally:
+                held.invalidate()  # the lock goes with the session, which a pool would keep
+        return
+    path = Path(engine.url.database or "")
     handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,10 +180,29 @@ def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]], *, keep: tu
     """Insert rows by primary key; those that are there take the new values, except for columns in `keep`."""
     if not rows:
         return
-    statement = insert(table)
+    statement: Any = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(table)
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys and name not in keep}
     if changed:
         tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
     else:
         tx.execute(statement.on_conflict_do_nothing(index_elements=keys), rows)
+
+
+def append(tx: Connection, table: Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Insert many rows that are new, values in the order of `columns`: by COPY into PostgreSQL."""
+    if not rows:
+        return
+    quote = tx.dialect.identifier_preparer.quote
+    names = ", ".join(quote(name) for name in columns)
+    if tx.dialect.name == "postgresql":
+        cursor = tx.connection.cursor()
+        with cursor.copy(f"COPY {quote(table.name)} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    marks = ", ".join("?" * len(columns))
+    tx.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", rows)
+
+
+__all__ = ["METADATA", "append", "check_version", "make_engine", "one_writer", "open_store", "shown", "upsert"]

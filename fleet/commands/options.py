@@ -25,7 +25,7 @@ store_option = click.option(
     show_default=True,
     envvar="LINESIDE_STORE",
     metavar="URL",
-    help="The store, sqlite:///FILE; also from LINESIDE_STORE.",
+    help="The store, sqlite:///FILE or postgresql://USER@HOST/DATABASE; also from LINESIDE_STORE.",
 )
 
 pages_option = click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-from sqlalchemy import Engine, case, func, select
+from sqlalchemy import BigInteger, Engine, case, func, literal, select
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.alert import SEVERITIES
@@ -54,8 +54,8 @@ def take_census(engine: Engine, now_ms: int) -> Census | None:
 
 def count(tx: Connection, now_ms: int) -> Census:
     """The census, read in this transaction."""
-    interval = func.coalesce(DEVICE.c.interval_ms, 60_000)
-    fresh = DEVICE.c.last_report_ms >= now_ms - FRESH_INTERVALS * interval - FRESH_MS
+    interval = func.coalesce(DEVICE.c.interval_ms, literal(60_000, BigInteger))
+    fresh = DEVICE.c.last_report_ms >= literal(now_ms - FRESH_MS, BigInteger) - FRESH_INTERVALS * interval
     state = case((DEVICE.c.last_report_ms.is_(None), "never"), (fresh, "reporting"), else_="silent").label("state")
     asked = select(state, func.count(), func.sum(DEVICE.c.reports), func.sum(DEVICE.c.frames)).group_by(state)
     rows = tx.execute(asked).all()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from device_agent.contract import topics
 from device_agent.contract.bundle import entry, write_bundle
@@ -114,8 +115,9 @@ class Speaker:
 class Plant:
     """Manifest, store and devices of a test."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.url = folder, f"sqlite:///{folder / 'fleet.db'}"
+    def __init__(self, folder: Path, server: str | None = None) -> None:
+        self.folder, self._server = folder, server
+        self.url = f"sqlite:///{folder / 'fleet.db'}" if server is None else self._database()
         counts = np.zeros((2, 2, BINS), np.int64)
         good, defect = shares(0.01, 0.002), shares(0.01, 0.9)
         counts[0] = np.round(4000 * good / good.sum())
@@ -133,6 +135,24 @@ class Plant:
             golden_images=entry("golden.npy", golden.getvalue()),
         )
         self.model_ids = [artifact.model_id for artifact in self.manifest.artifacts]
+
+    def _database(self) -> str:
+        """A new database on the server."""
+        assert self._server is not None
+        name = f"test_{secrets.token_hex(6)}"
+        engine = create_engine(self._server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as tx:
+            tx.exec_driver_sql(f"CREATE DATABASE {name}")
+        engine.dispose()
+        return self._server.rpartition("/")[0] + f"/{name}"
+
+    def wipe(self, engine: Engine) -> None:
+        """The store from nothing."""
+        engine.dispose()
+        if self._server is None:
+            (self.folder / "fleet.db").unlink()
+        else:
+            self.url = self._database()
 
     def _artifact(self, counts: np.ndarray, runtime: str) -> ArtifactManifest:
         return ArtifactManifest(
@@ -175,9 +195,27 @@ class Plant:
         return path
 
 
+BOTH = ("test_ingest", "test_alerts", "test_status", "test_turns", "test_dirty", "test_references", "test_migrations", "test_own_normal")
+"""Modules whose tests run on every kind of store."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The tests of `BOTH` twice."""
+    if "plant" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in BOTH:
+        kinds = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+        metafunc.parametrize("plant", kinds, indirect=True)
+
+
 @pytest.fixture
-def plant(tmp_path: Path) -> Plant:
-    """A plant of its own for each test."""
+def plant(request: pytest.FixtureRequest, tmp_path: Path) -> Plant:
+    """A plant of its own for each test, on SQLite unless the test asks for another store."""
+    server = request.getfixturevalue("postgres_url") if getattr(request, "param", "") == "postgres" else None
+    return Plant(tmp_path, server)
+
+
+@pytest.fixture
+def file_plant(tmp_path: Path) -> Plant:
+    """A plant on SQLite, for what is about the file."""
     return Plant(tmp_path)
 
 

@@ -64,8 +64,7 @@ def run(plant, seed: int, restarts: set[int]) -> tuple[dict[str, object], Ingest
 def test_restarts_change_nothing_however_late_the_memory_is_stored(plant, monkeypatch, budget: int, seed: int) -> None:
     monkeypatch.setattr(fleet.ingest, "BUDGET", budget)
     expected, ingest = run(plant, seed, set())
-    ingest._engine.dispose()
-    (plant.folder / "fleet.db").unlink()
+    plant.wipe(ingest._engine)
     restarts = set(np.random.default_rng(seed).choice(40, 12, replace=False).tolist()) | {39}
     found, _ = run(plant, seed, restarts)
     assert found["marks"] == expected["marks"]

@@ -65,8 +65,7 @@ def test_a_restart_between_batches_changes_nothing(plant, batch_of):
         (row,) = memory(engine)
         states.append((row.state, ingest.fleet.readings["press-1"]))
         peers.append(np.frombuffer(row.peers, np.float32))
-        engine.dispose()
-        (plant.folder / "fleet.db").unlink()
+        plant.wipe(engine)
     assert states[0][1].score > 1 and peers[0].max() > 1, "the dirt must leave something to compare"
     assert states[0] == states[1]
     np.testing.assert_allclose(peers[0], peers[1], rtol=1e-5)

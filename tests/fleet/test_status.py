@@ -147,8 +147,8 @@ def test_intervals_and_frames_at_the_end_of_their_range_can_be_counted(plant):
     assert status_of(engine, last_ms).devices[0].frames_per_minute > 0
 
 
-def test_the_rate_reads_the_recent_reports_by_their_index(plant):
-    engine, last_ms = filled(plant, windows=1)
+def test_the_rate_reads_the_recent_reports_by_their_index(file_plant):
+    engine, last_ms = filled(file_plant, windows=1)
     asked = []
     event.listen(engine, "before_cursor_execute", lambda _c, _u, sql, values, *_: asked.append((sql, values)))
     status_of(engine, last_ms)
