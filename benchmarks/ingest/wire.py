@@ -79,7 +79,9 @@ class Tally:
 
     def say(self) -> None:
         """As JSON."""
-        print(json.dumps({"messages": self.count, "wall_s": self.last_s - self.first_s, "cpu_s": self.cpu_s}), flush=True)
+        print(
+            json.dumps({"messages": self.count, "wall_s": self.last_s - self.first_s, "cpu_s": self.cpu_s}), flush=True
+        )
 
 
 def paho(port: int, expected: int) -> None:

@@ -195,7 +195,16 @@ class Plant:
         return path
 
 
-BOTH = ("test_ingest", "test_alerts", "test_status", "test_turns", "test_dirty", "test_references", "test_migrations", "test_own_normal")
+BOTH = (
+    "test_ingest",
+    "test_alerts",
+    "test_status",
+    "test_turns",
+    "test_dirty",
+    "test_references",
+    "test_migrations",
+    "test_own_normal",
+)
 """Modules whose tests run on every kind of store."""
 
 
