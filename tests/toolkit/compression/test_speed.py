@@ -11,7 +11,7 @@ from device_agent.contract.benchmark import BenchmarkReport
 from device_agent.contract.errors import BadInput
 from device_agent.contract.manifest import InputSpec
 from toolkit.benchmark import Subject
-from toolkit.compression.speed import TURNS, check_artifacts, compare, refusal, write_file
+from toolkit.compression.speed import ATTEMPTS, TURNS, check_artifacts, compare, refusal, write_file
 
 SPEC = InputSpec(height=8, width=8)
 PARENT, PRUNED = (Subject(Path(name), "litert", "fp32", 1) for name in ("parent", "pruned"))
@@ -42,9 +42,21 @@ def test_turns_alternate_and_the_quietest_counts() -> None:
     assert found.factor == pytest.approx(1 / 0.7) and found.provenance == "measured"
 
 
+def _clock_of(ms: float) -> _Clock:
+    """As often as it is asked for, but not more often."""
+    turns = TURNS * (ATTEMPTS if ms > 1.03 else 1)
+    return _Clock({"parent": [1.0] * turns, "pruned": [ms] * turns})
+
+
+def test_what_seems_slower_once_is_measured_again() -> None:
+    clock = _Clock({"parent": [1.0] * 2 * TURNS, "pruned": [1.5] * TURNS + [0.9] * TURNS})
+    found = compare("onnx-fp32", PARENT, PRUNED, SPEC, clock)
+    assert (found.slower, found.pruned_ms) == (False, 0.9) and len(clock.asked) == 4 * TURNS
+
+
 @pytest.mark.parametrize(("ms", "slower"), [(1.02, False), (1.05, True)])
 def test_slower_is_more_than_noise(ms: float, slower: bool) -> None:
-    found = compare("onnx-fp32", PARENT, PRUNED, SPEC, _Clock({"parent": [1.0] * 3, "pruned": [ms] * 3}))
+    found = compare("onnx-fp32", PARENT, PRUNED, SPEC, _clock_of(ms))
     assert found.slower is slower
     said = refusal([found])
     assert ("onnx-fp32 takes 1.050 ms, its parent 1.000 ms (measured on a board)" in said) is slower
