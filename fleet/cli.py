@@ -11,6 +11,8 @@ COMMANDS = {
     "devices": "fleet.commands.devices:devices",
     "models": "fleet.commands.models:models",
     "migrate": "fleet.commands.migrate:migrate",
+    "backup": "fleet.commands.backup:backup",
+    "restore": "fleet.commands.backup:restore",
     "status": "fleet.commands.status:status",
     "watch": "fleet.commands.status:watch",
     "alerts": "fleet.commands.alerts:alerts",

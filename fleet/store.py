@@ -39,8 +39,9 @@ def open_store(url: str, *, create: bool = False) -> Engine:
     return engine
 
 
-def make_engine(url: str, *, create: bool = False) -> Engine:
-    """The engine alone, whatever is in the database.
+def make_engine(url: str, *, create: bool = False, whole: bool = False) -> Engine:
+    """The engine alone, whatever is in the database. `whole`: tables too are made in transactions of all or nothing,
+    which SQLite's driver does not do by itself.
 
     Raises:
         NotFound, BadInput: as for `open_store`.
@@ -55,6 +56,9 @@ def make_engine(url: str, *, create: bool = False) -> Engine:
         raise NotFound(f"{path}: no store here; `lineside-fleet serve --store {url}` makes one")
     engine = create_engine(parsed)
     event.listen(engine, "connect", _tune)
+    if whole:
+        event.listen(engine, "connect", _leave_alone)
+        event.listen(engine, "begin", lambda tx: tx.exec_driver_sql("BEGIN IMMEDIATE"))
     event.listen(engine, "handle_error", lambda context: _explain(context, shown(engine)), retval=True)
     return engine
 
@@ -105,6 +109,11 @@ def _tune(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _leave_alone(connection: Any, _record: Any) -> None:
+    """The driver begins no transactions of its own."""
+    connection.isolation_level = None
 
 
 def check_version(engine: Engine, *, create: bool) -> None:

@@ -27,7 +27,7 @@ def upgrade(url: str) -> Upgraded:
     Raises:
         NotFound, BadInput, Unreachable, NotWritable: as for `open_store`; a monitor serves the store; a newer one.
     """
-    engine = make_engine(url, create=True)
+    engine = make_engine(url, create=True, whole=True)
     with one_writer(engine):
         with engine.connect() as tx:
             tables = inspect(tx).get_table_names()
@@ -43,7 +43,7 @@ def upgrade(url: str) -> Upgraded:
             copy = Path(f"{engine.url.database}.schema-{before}")
             if copy.exists():
                 raise BadInput(f"{copy}: is there already, from an attempt before; move it away first")
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
+            with make_engine(url).connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
                 tx.exec_driver_sql("VACUUM INTO ?", (str(copy),))
         with engine.begin() as tx:
             after = migrate(tx)[1]
