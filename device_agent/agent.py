@@ -17,8 +17,9 @@ from device_agent.config import Settings
 from device_agent.contract.bundle import read_bundle
 from device_agent.contract.errors import LinesideError
 from device_agent.contract.manifest import ArtifactManifest, BundleManifest
-from device_agent.desk import FPS, Desk
+from device_agent.desk import Desk
 from device_agent.frames import Frames
+from device_agent.frames.capture import source_fps
 from device_agent.frames.several import Several
 from device_agent.journal import open_journal
 from device_agent.loop import Loop
@@ -78,13 +79,18 @@ def run_agent(settings: Settings, stop: Callable[[], bool]) -> int:
             capture.refit(serving.artifact.input)
         sources = [desk.frames(capture, line) for desk, capture, line in zip(desks, captures, lines, strict=True)]
         understudy = _understudy(settings, model, event, ends)
-        books = [understudy.book() if understudy else None for _ in desks]
+        books = [understudy.book(triggered=desk.camera.trigger is not None) if understudy else None for desk in desks]
         stations = [
             desk.station(model.manifest, line, book) for desk, line, book in zip(desks, lines, books, strict=True)
         ]
         frames: Frames = sources[0]
         if len(sources) > 1:
-            several = Several(sources, lambda at, why: desks[at].event("camera_ended", why))
+            several = Several(
+                sources,
+                lambda at, why: desks[at].event("camera_failed", f"{why}; it is tried again"),
+                lambda at: desks[at].event("camera_found", "delivers frames again"),
+                fresh=[desk.fresh for desk in desks],
+            )
             frames = ends.enter_context(closing(several))
         between = Between()
 
@@ -137,7 +143,7 @@ def _watched(settings: Settings) -> Watched:
         device=first.device,
         state=settings.state,
         interval_s=settings.interval_s,
-        fps=float(first.source.options.get("fps", FPS)),
+        fps=source_fps(first.source),
         preview=settings.preview,
         metrics=settings.metrics,
     )

@@ -11,9 +11,10 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from device_agent.config import Settings
-from device_agent.contract.errors import BadInput
+from device_agent.contract.errors import BadInput, SelfTestFailed
 from device_agent.remote.remote import Handler
 from device_agent.remote.settings import RemoteSettings
+from device_agent.station import NO_ARTIFACT
 
 if TYPE_CHECKING:
     from device_agent.desk import Desk
@@ -71,7 +72,7 @@ def handlers(desk: Desk, loop: Callable[[], Loop], between: Between, settings: S
             {
                 "serving": serving.name,
                 "degraded": serving.degraded,
-                "breaker": desk.drift.fault or "closed",
+                "breaker": desk.drift.fault or ("closed" if serving.answers else NO_ARTIFACT),
                 "uptime_s": int(time.monotonic() - began),
                 "waiting": desk.waiting,
             }
@@ -86,10 +87,23 @@ def handlers(desk: Desk, loop: Callable[[], Loop], between: Between, settings: S
     return {
         "ping": lambda _: "pong",
         "status": status,
-        "selftest": lambda _: between.ask(lambda: loop().self_test()),
+        "selftest": lambda _: between.ask(lambda: _tested(loop())),
         "bench": bench,
         "reset-breaker": lambda _: between.ask(desk.drift.reset),
     }
+
+
+def _tested(loop: Loop) -> str:
+    """The self-test in a sentence.
+
+    Raises:
+        SelfTestFailed: what served gave wrong answers, or nothing serves.
+    """
+    before = loop.serving
+    said = loop.self_test()
+    if loop.serving is not before or not before.answers:
+        raise SelfTestFailed(said)
+    return said
 
 
 def follow(desk: Desk, between: Between, asked: RemoteSettings, own: Settings) -> None:

@@ -22,6 +22,7 @@ from device_agent.frames import Address, SourceEnded
 from device_agent.frames.capture import Capture
 from device_agent.identity import expiry, read_certificate
 from device_agent.mqtt import CONNECT_TIMEOUT_S, probe
+from device_agent.outputs.settings import LineSettings
 from device_agent.rungs import artifact_name
 from device_agent.runtimes import RUNTIMES
 from device_agent.runtimes.probe import probe_runtimes
@@ -30,8 +31,10 @@ from device_agent.selftest import SelfTest, self_test
 from device_agent.shadow import open_candidate
 from device_agent.spool import is_held
 from device_agent.telemetry import clock_synced
+from device_agent.triggers import TriggerAddress
 
 SOURCE_TIMEOUT_S = 15.0
+LEAST_MIB = 32
 _ANY = InputSpec(height=96, width=96)
 
 
@@ -61,7 +64,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def check(settings: Settings) -> Iterator[Finding]:
     """Findings on the parts of a run, in the order in which it needs them."""
-    yield _finding("state", "writable; use --state with a folder of this user", lambda: _write(settings.state))
+    hint = "use --state with a folder of this user, on a disk that has room and is not read-only"
+    yield _finding("state", hint, lambda: _write(settings.state))
     for one in probe_runtimes([name for name in RUNTIMES.names() if name != "fake"]):
         text = f"{one.name} {one.version} works" if one.works else f"not {one.name}: {one.text}"
         yield Finding(part="runtimes", ok=True, text=text)
@@ -83,10 +87,59 @@ def check(settings: Settings) -> Iterator[Finding]:
             yield _finding("shadow", hint, lambda: _candidate(Path(shadow.bundle), settings.state, model[0]))
     spec = model[0].artifacts[0].input if model else _ANY
     for camera in settings.cameras:
-        for finding in (_permissions(camera), *_camera(camera, spec)):
+        for finding in (_permissions(camera), *_files(camera, settings), *_camera(camera, spec)):
             named = f"{camera.device}: {finding.text}" if len(settings.cameras) > 1 else finding.text
             yield msgspec.structs.replace(finding, text=named)
     yield _clock()
+
+
+def _files(camera: Camera, settings: Settings) -> Iterator[Finding]:
+    """Keys that the camera's device needs, its trigger and its outputs."""
+    if (key := camera.fleet_key) is not None:
+        yield _finding("fleet key", "copy signing.pub from the fleet's keys", lambda: _public_key(key))
+    if settings.samples is not None:
+        hint, sealed = "copy samples.pub from the fleet's keys", Path(settings.samples.key)
+        yield _finding("samples", hint, lambda: _samples_key(sealed))
+    if is_held(camera.state / NAME):
+        return  # the agent that runs here has its trigger and its outputs open
+    if (trigger := camera.trigger) is not None:
+        hint = "see that the pin is free and its driver installed, or the broker there"
+        yield _finding("trigger", hint, lambda: _trigger(camera, trigger))
+    if (line := camera.line) is not None:
+        yield _finding("line", "see that the pins are free, and files and secrets there", lambda: _line(line))
+
+
+def _public_key(path: Path) -> str:
+    from device_agent.remote.trust import read_key
+
+    read_key(path)
+    return f"{path} can be used"
+
+
+def _samples_key(path: Path) -> str:
+    from device_agent.samples.seal import read_public
+
+    read_public(path)
+    return f"frames can be sealed with {path}"
+
+
+def _trigger(camera: Camera, address: TriggerAddress) -> str:
+    from device_agent.triggers import open_trigger
+
+    secure = address.target.startswith("mqtts://")
+    credentials = camera.credentials if secure else Credentials()
+    open_trigger(address, lambda _: None, lambda *_: None, credentials).close()
+    return f"{address} can be opened"
+
+
+def _line(settings: LineSettings) -> str:
+    from device_agent.outputs.line import open_line
+
+    said: list[str] = []
+    open_line(msgspec.structs.replace(settings, stdout=False), lambda _kind, text: said.append(text)).close(0.5)
+    if said:
+        raise Unreachable(f"line: {said[0]}")
+    return "its outputs can be opened"
 
 
 def _camera(camera: Camera, spec: InputSpec) -> Iterator[Finding]:
@@ -141,7 +194,10 @@ def _write(state: Path) -> str:
     except OSError as error:
         raise NotWritable(f"{state}: cannot be written: {(error.strerror or str(error)).lower()}") from error
     disk = os.statvfs(state)
-    return f"{state} is writable, {disk.f_bavail * disk.f_frsize >> 20} MiB free"
+    free_mib = disk.f_bavail * disk.f_frsize >> 20
+    if free_mib < LEAST_MIB:
+        raise NotWritable(f"{state}: {free_mib} MiB are free, {LEAST_MIB} are the least for spool and bundle")
+    return f"{state} is writable, {free_mib} MiB free"
 
 
 def _look(source: Address, spec: InputSpec) -> str:

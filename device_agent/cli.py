@@ -167,7 +167,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str) and "://" in value:
         from device_agent.frames.camera import without_password
 
-        return without_password(value)
+        return without_password(value).partition("?")[0]  # what follows is as often a secret as not
     return value if isinstance(value, bool | int | float | list | None) else str(value)
 
 
@@ -210,7 +210,7 @@ def selftest(as_json: bool, **options: Any) -> None:
     from device_agent.agent import open_model
     from device_agent.check import answers
 
-    found = answers(open_model(_settings({**options, "source": "synthetic", "device": "self-test"})))
+    found = answers(open_model(_settings(_alone(options))))
     if as_json:
         print_json(found)
     for one in [] if as_json else found:
@@ -233,7 +233,7 @@ def bench(quick: bool, as_json: bool, **options: Any) -> None:
     """
     from device_agent.timing import bench_bundle
 
-    reports = bench_bundle(_settings({**options, "source": "synthetic", "device": "bench"}), quick=quick)
+    reports = bench_bundle(_settings(_alone(options)), quick=quick)
     if as_json:
         print_json(reports)
         return
@@ -261,10 +261,18 @@ def unit(
     \b
     Example: lineside-agent unit --config /etc/lineside/agent.toml > /etc/systemd/system/lineside-agent.service
     """
+    from device_agent.config import needs_pins
     from device_agent.document import read_config
     from device_agent.service.unit import Hardening, find_program, systemd_version, unit_text
 
     document = read_config(config)
+    if document.bundle is None or document.source is None or document.device is None:
+        absent = [name for name in ("bundle", "source", "device") if getattr(document, name) is None]
+        raise BadInput(f"{config}: a service needs {', '.join(absent)} in its configuration")
+    fields = {**document.options(), "state": Path(document.state or "lineside-state"), "config": document}
+    settings = _settings({**fields, "bundle": Path(document.bundle)})
+    if needs_pins(settings) and "gpio" not in devices:
+        raise BadInput(f"{config}: uses pins, which the sandbox forbids; add --device gpio")
     text = unit_text(
         config,
         document.bundle,
@@ -310,6 +318,11 @@ def _settings(options: dict[str, Any]) -> Settings:
         metrics=document.metrics,
         shadow=document.shadow,
     )
+
+
+def _alone(options: dict[str, Any]) -> dict[str, Any]:
+    """What a command needs that looks at the bundle alone: no cameras, brokers or outputs of the configuration."""
+    return {**options, "config": None, "source": "synthetic", "device": "self-test"}
 
 
 def _outputs(table: LineSettings | None, stdout: bool) -> LineSettings | None:

@@ -73,6 +73,16 @@ class Camera(NamedTuple):
     fleet_key: Path | None = None
 
 
+def needs_pins(settings: Settings) -> bool:
+    """Does any camera have a trigger or an output on a pin of the board?"""
+    pins = ("gpio_pass", "gpio_reject", "gpio_review", "gpio_fault")
+    return any(
+        (camera.trigger is not None and camera.trigger.kind == "gpio")
+        or (camera.line is not None and any(camera.line.pin(name) is not None for name in pins))
+        for camera in settings.cameras
+    )
+
+
 class Settings(NamedTuple):
     """Everything that `lineside-agent run` is told. `state`: folder of the first camera and of what all share."""
 

@@ -13,12 +13,13 @@ from importlib.metadata import version
 from device_agent.clock import wall_s
 from device_agent.config import Camera, Settings, Timing, phase_s
 from device_agent.contract.codec import SCHEMA
+from device_agent.contract.credentials import Credentials
 from device_agent.contract.manifest import BundleManifest, InputSpec
 from device_agent.contract.report import DeviceReport
 from device_agent.contract.session import Birth
 from device_agent.courier import Courier, Told
 from device_agent.drift import DriftWatch
-from device_agent.frames import Frames
+from device_agent.frames import LIVE, Frames
 from device_agent.frames.capture import Capture
 from device_agent.identity import expiry
 from device_agent.measure import device_name
@@ -35,7 +36,7 @@ from device_agent.telemetry import Telemetry, clock_synced
 from device_agent.uplink import Clocks, Uplink
 from device_agent.watched import Watched
 
-FPS, COUNT_S = 30.0, 2.0
+COUNT_S = 2.0
 
 
 class Desk:
@@ -47,6 +48,7 @@ class Desk:
         self._first, self._live = camera is settings.cameras[0], watched.camera(camera.device)
         self.interval_s, self.waiting = settings.interval_s, 0
         self._counted_s, self._say_birth = 0.0, _nothing
+        self._line: Line | None = None
         self.courier = Courier(self._turned)
 
     def _turned(self, uplink: Uplink) -> None:
@@ -107,7 +109,19 @@ class Desk:
 
     def capture(self, spec: InputSpec) -> Capture:
         """The camera's process, begun."""
-        return self._ends.enter_context(closing(Capture(self.camera.source, spec, event=self.event)))
+
+        def told(kind: str, text: str) -> None:
+            if kind == "camera_lost" and self._line is not None:
+                self._line.blind()
+            self.event(kind, text)
+
+        return self._ends.enter_context(closing(Capture(self.camera.source, spec, event=told)))
+
+    @property
+    def fresh(self) -> bool:
+        """Does its camera deliver at its own rate, so that only the latest frame counts?"""
+        source = self.camera.source
+        return self.camera.trigger is None and (source.kind in LIVE or "fps" in source.options)
 
     def line(self) -> Line | None:
         """Whom its answers go to; None if nobody asked.
@@ -118,7 +132,7 @@ class Desk:
         if self.camera.line is None:
             return None
         device = self.camera.device if self._several else ""
-        line = open_line(self.camera.line, self.event, device=device)
+        self._line = line = open_line(self.camera.line, self.event, device=device)
         self._ends.callback(line.close)
         return line
 
@@ -141,8 +155,11 @@ class Desk:
             if line is not None:
                 line.missed(fired.number, fired.at_ns, reason)
 
-        trigger = open_trigger(self.camera.trigger, told, self.event, self.camera.credentials)
-        return self._ends.enter_context(closing(Triggered(capture, trigger, missed, self.event)))
+        secure = self.camera.trigger.target.startswith("mqtts://")
+        credentials = self.camera.credentials if secure else Credentials()
+        trigger = open_trigger(self.camera.trigger, told, self.event, credentials)
+        looked = partial(self._watched.looked, self.camera.device)
+        return self._ends.enter_context(closing(Triggered(capture, trigger, missed, self.event, looked=looked)))
 
     def station(self, manifest: BundleManifest, line: Line | None, second: Second | None) -> Station:
         """The camera's books.

@@ -183,6 +183,8 @@ def _placed(document: Document, folder: Path) -> Document:
         for field in _FILES:
             if (value := getattr(table, field, None)) is not None:
                 setattr(table, field, place(value) if field in _SECRETS else str(folder / value))
+        if table.source is not None:
+            table.source = _source_from(table.source, folder)
         if table.line is not None:
             files = {name: place(value) for name in LINE_FILES if (value := getattr(table.line, name)) is not None}
             table.line = msgspec.structs.replace(table.line, **files)
@@ -191,6 +193,16 @@ def _placed(document: Document, folder: Path) -> Document:
     if document.samples is not None:
         document.samples = msgspec.structs.replace(document.samples, key=place(document.samples.key))
     return document
+
+
+def _source_from(source: str, folder: Path) -> str:
+    """A source's address with its folder or file as seen from here.
+
+    >>> _source_from("folder:shots:once=1", Path("/etc/lineside")), _source_from("camera:0", Path("/etc"))
+    ('folder:/etc/lineside/shots:once=1', 'camera:0')
+    """
+    kind, colon, rest = source.partition(":")
+    return f"{kind}:{folder / rest}" if colon and kind in ("folder", "video") and rest else source
 
 
 def _explained(said: str, raw: dict[str, Any]) -> str:

@@ -25,11 +25,14 @@ class Surroundings(NamedTuple):
 
 
 class Recorder:
-    """Counts the frames of one model. `now_ns` is monotonic throughout."""
+    """Counts the frames of one model. `now_ns` is monotonic throughout; `stamp` is that of the last frame, `after` that
+    of the last one that another model's recorder has counted."""
 
-    def __init__(self, model: bytes, classes: int, now_ns: int, *, degraded: bool = False) -> None:
+    def __init__(
+        self, model: bytes, classes: int, now_ns: int, *, degraded: bool = False, after: int | None = None
+    ) -> None:
         self.model, self._classes, self._degraded = model, classes, degraded
-        self._stamp: int | None = None
+        self.stamp = after
         self._part: int | None = None
         self._cell: tuple[int, int] | None = None
         self._image: NDArray[np.uint8] | None = None
@@ -65,9 +68,9 @@ class Recorder:
 
     def _follow(self, frame: Frame) -> None:
         """Count as dropped what a gap before this frame's stamp says was missed."""
-        if self._stamp is not None:
-            self._dropped += max(0, frame.stamp - self._stamp - 1)
-        self._stamp = frame.stamp
+        if self.stamp is not None:
+            self._dropped += max(0, frame.stamp - self.stamp - 1)
+        self.stamp = frame.stamp
 
     def close(self, now_ns: int, around: Surroundings) -> DeviceReport:
         """The report of the interval that ends now; the next one begins. Epoch, sequence and boot are the spool's."""

@@ -4,6 +4,7 @@ says. What both said of the same frames goes with the report."""
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -25,7 +26,8 @@ from device_agent.runtimes import Runtime
 from device_agent.trial import Fault, audition
 from device_agent.unpacking import unpack
 
-STARVED = 100
+STARVED, GAPS = 100, 16
+SILENT_NS = 5_000_000_000
 
 
 class ShadowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,10 +74,12 @@ def open_candidate(path: Path, state: Path, labels: list[Label], served: list[Ar
 class Book:
     """What the candidate says of one camera's frames."""
 
-    def __init__(self, model: bytes, classes: int, every: int, starved: Callable[[], None]) -> None:
+    def __init__(self, model: bytes, classes: int, every: int, starved: Callable[[], None], *, triggered: bool) -> None:
         self._model, self._classes, self._every, self._starved = model, classes, every, starved
+        self._triggered = triggered
         self._answered = self._unserved = 0
-        self._last_ns, self._gap_ns = 0, 0.0
+        self._last_ns, self._parts = 0, False
+        self._gaps_ns: deque[int] = deque(maxlen=GAPS)
         self.kept: tuple[Frame, Prediction] | None = None
         self._open()
 
@@ -86,15 +90,19 @@ class Book:
         self._latency = np.zeros(BUCKETS, np.int64)
 
     def due_ns(self, now_ns: int) -> float:
-        """When this camera's next frame is expected; never, for one that is overdue by a whole gap."""
-        due_ns = self._last_ns + self._gap_ns
-        return due_ns if now_ns <= due_ns + self._gap_ns else math.inf
+        """When this camera's next frame may come: the shortest of its latest gaps after its last one. A camera that is
+        silent for `SILENT_NS` is not waited for; a part, which comes when it comes, always is."""
+        if not self._last_ns:
+            return math.inf
+        due_ns = self._last_ns + min(self._gaps_ns, default=0)
+        silent = now_ns > due_ns + SILENT_NS and not self._parts
+        return math.inf if silent else due_ns
 
     def offer(self, frame: Frame, answer: Prediction) -> None:
         """A frame that was answered: every k-th is kept for idle time, the latest one wins."""
         if self._last_ns:
-            gap_ns = frame.captured_ns - self._last_ns
-            self._gap_ns += (gap_ns - self._gap_ns) / 8 if self._gap_ns else gap_ns
+            self._gaps_ns.append(frame.captured_ns - self._last_ns)
+        self._parts = frame.part is not None and self._triggered
         self._last_ns = frame.captured_ns
         self._answered += 1
         if self._answered % self._every:
@@ -140,9 +148,10 @@ class Understudy:
         self._spent_ns = 0.0
         self._asked, self._told = True, False
 
-    def book(self) -> Book:
-        """A camera's own."""
-        self._books.append(Book(self._candidate.artifact.model_id, self._classes, self._every, self._starve))
+    def book(self, *, triggered: bool = False) -> Book:
+        """A camera's own; `triggered`: its frames are parts, of which nobody knows when they come."""
+        model = self._candidate.artifact.model_id
+        self._books.append(Book(model, self._classes, self._every, self._starve, triggered=triggered))
         return self._books[-1]
 
     def follow(self, artifact: ArtifactManifest) -> None:

@@ -135,7 +135,8 @@ class Station:
             self.end_ns = self._schedule.end_after(now_ns)
         self._serving = serving
         model, classes = serving.artifact.model_id, len(self._labels)
-        self._recorder = Recorder(model, classes, now_ns, degraded=serving.degraded)
+        after = self._recorder.stamp if self._recorder is not None else None
+        self._recorder = Recorder(model, classes, now_ns, degraded=serving.degraded, after=after)
         self.tested(good=serving.answers)
         if self.out.judge is not None:
             self.out.judge.serves(model)

@@ -78,6 +78,11 @@ class Watched:
         self.progress.frame()
         self.lives[device].frame(frame.image, answer, decision, stages_us)
 
+    def looked(self, device: str) -> None:
+        """A camera that waits for parts has delivered a frame that shows none."""
+        self.progress.frame()
+        self.lives[device].moment("look")
+
     def serves(self, device: str, serving: Serving, manifest: BundleManifest) -> None:
         """Another artifact answers for a camera; the first one makes the service ready."""
         labels = [label.name for label in manifest.labels]

@@ -32,6 +32,8 @@ SOURCES = Seam(
         "stream": "device_agent.frames.camera:Stream",
     },
 )
+LIVE = ("camera", "stream")
+"""Kinds that deliver at their own rate."""
 _STREAM = re.compile(r"(rtsps?|https?)://.+")
 _OPTIONS = re.compile(r"[a-z_]+=[^:,]*(,[a-z_]+=[^:,]*)*")
 
@@ -68,7 +70,8 @@ class Frames(Protocol):
 
 
 class FrameSource(Protocol):
-    """One camera, folder or drawing.
+    """One camera, folder or drawing. A static `check(target, options)`, where it has one, raises `BadInput` for options
+    that are none without opening anything.
 
     Constructed as `Source(target, options, clock)`, options as text; raises `BadInput` for an option or target that is
     none, `Unreachable` where another attempt may help. `live` sources deliver at their own rate, the others wait for
@@ -99,8 +102,8 @@ class Address(NamedTuple):
 def parse_source(text: str) -> Address:
     """The parts of a source's address.
 
-    >>> parse_source("folder:shots/steel:good=0.99,once=1")
-    Address(kind='folder', target='shots/steel', options={'good': '0.99', 'once': '1'}, region=None)
+    >>> parse_source("folder:shots/steel:good=0.99,seed=1")
+    Address(kind='folder', target='shots/steel', options={'good': '0.99', 'seed': '1'}, region=None)
     >>> parse_source("rtsp://10.0.0.7:554/live").kind
     'stream'
 
@@ -122,7 +125,11 @@ def parse_source(text: str) -> Address:
     if kind == "synthetic" and target:
         raise BadInput(f"source {text!r}: options must read like synthetic:seed=1,fps=10")
     pairs = [pair.partition("=") for pair in options.split(",") if pair]
-    return Address(kind, target, {name: value for name, _, value in pairs})
+    address = Address(kind, target, {name: value for name, _, value in pairs})
+    check = getattr(SOURCES.load(kind), "check", None)
+    if check is not None:
+        check(address.target, address.options)
+    return address
 
 
 def open_source(address: Address, clock: Callable[[], int] = time.monotonic_ns) -> FrameSource:
@@ -147,4 +154,7 @@ def read_options(options: dict[str, str], kind: type[T], *, where: str) -> T:
         return msgspec.convert(options, kind, strict=False)
     except msgspec.ValidationError as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(kind))
-        raise BadInput(f"{where}: {str(error).lower()}; options are {known}") from error
+        said, _, name = str(error).lower().partition(" - at `$.")
+        name = name.rstrip("`")
+        came = f"{name}={options[name]}: " if name in options else ""
+        raise BadInput(f"{where}: {came}{said}; options are {known}") from error

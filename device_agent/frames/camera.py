@@ -48,9 +48,15 @@ class Camera:
 
     live = True
 
-    def __init__(self, target: str, options: dict[str, str], clock: Callable[[], int]) -> None:
+    @staticmethod
+    def check(target: str, options: dict[str, str]) -> msgspec.Struct:
+        """The options; raises BadInput."""
         if not _CAMERA.fullmatch(target):
             raise BadInput(f"source camera:{target[:40]}: must be a number from 0 to 9999, 0 is /dev/video0")
+        return read_options(options, CameraOptions, where=f"source camera:{target}")
+
+    def __init__(self, target: str, options: dict[str, str], clock: Callable[[], int]) -> None:
+        self.check(target, options)
         wanted = read_options(options, CameraOptions, where=f"source camera:{target}")
         self.fps = wanted.fps
         self._name, self._clock, self._stamp = f"camera {target}", clock, 0
@@ -84,6 +90,11 @@ class Camera:
 class Stream(Camera):
     """RTSP, or MJPEG over HTTP."""
 
+    @staticmethod
+    def check(_target: str, options: dict[str, str]) -> msgspec.Struct:
+        """The options; raises BadInput."""
+        return read_options(options, StreamOptions, where="source stream")
+
     def __init__(self, target: str, options: dict[str, str], clock: Callable[[], int]) -> None:
         self.fps = read_options(options, StreamOptions, where="source stream").fps
         self._name, self._clock, self._stamp = without_password(target), clock, 0
@@ -97,6 +108,11 @@ class Video(Camera):
     """A video file, played again and again unless `once`."""
 
     live = False
+
+    @staticmethod
+    def check(target: str, options: dict[str, str]) -> msgspec.Struct:
+        """The options; raises BadInput."""
+        return read_options(options, VideoOptions, where=f"source video:{target}")
 
     def __init__(self, target: str, options: dict[str, str], clock: Callable[[], int]) -> None:
         wanted = read_options(options, VideoOptions, where=f"source video:{target}")

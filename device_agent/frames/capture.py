@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from device_agent.contract.errors import BadInput, LinesideError
 from device_agent.contract.manifest import InputSpec
@@ -28,9 +28,15 @@ class _Child:
     """One run of the capture process, with its pipes and its mailbox."""
 
     def __init__(self, source: Address, spec: InputSpec, first_stamp: int) -> None:
+        with ExitStack() as opened:
+            self._open(source, spec, first_stamp, opened)
+            opened.pop_all()  # nothing failed: it is all closed by `kill`
+
+    def _open(self, source: Address, spec: InputSpec, first_stamp: int, opened: ExitStack) -> None:
         self.mailbox = Mailbox(spec)
-        asks, self._asks = os.pipe()
-        self.tells, tells = os.pipe()
+        opened.callback(self.mailbox.close)
+        asks, self._asks = _pipe(opened)
+        self.tells, tells = _pipe(opened)
         shared = (self.mailbox.descriptor, asks, tells)
         order = Order(
             source=source, spec=spec, first_stamp=first_stamp, mailbox=shared[0], asks=shared[1], tells=shared[2]
@@ -94,14 +100,18 @@ class Capture:
         open_s: float = OPEN_S,
     ) -> None:
         self._source, self.spec, self._event, self._clock = source, spec, event, clock
-        self._silent_s, self._open_s = max(silent_s, 3 / _fps(source)), max(open_s, 3 / _fps(source))
+        self._silent_s, self._open_s = max(silent_s, 3 / source_fps(source)), max(open_s, 3 / source_fps(source))
         self._next_stamp, self._failures, self._lost = 0, 0, False
         self._ended = False
         self._start()
 
     def _start(self) -> None:
-        self._child: _Child | None = _Child(self._source, self.spec, self._next_stamp)
+        self._child: _Child | None = None
         self._asked = False
+        try:
+            self._child = _Child(self._source, self.spec, self._next_stamp)
+        except OSError as error:  # too many files, no memory: it passes, and the others go on
+            self._lose(f"the capture process cannot be started: {(error.strerror or str(error)).lower()}")
         self._patience_ns = int(START_S * 1e9)
         self._heard_ns = self._clock()
 
@@ -193,7 +203,25 @@ class Capture:
         self._end_child()
 
 
-def _fps(source: Address) -> float:
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    """Both ends of a pipe, closed with the stack."""
+    ends = os.pipe()
+    for end in ends:
+        opened.callback(_close, end)
+    return ends
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # closed already
+        os.close(descriptor)
+
+
+def source_fps(source: Address) -> float:
+    """Frames per second that its options ask for, 30 where they do not.
+
+    Raises:
+        BadInput: no such number.
+    """
     text = source.options.get("fps", "30")
     try:
         fps = float(text)

@@ -40,12 +40,19 @@ class Folder:
 
     live = False
 
+    @staticmethod
+    def check(target: str, options: dict[str, str]) -> FolderLine:
+        """The options; raises BadInput."""
+        where = f"source folder:{target}"
+        line = read_options(options, FolderLine, where=where)
+        if line.once and line.good is not None:
+            raise BadInput(f"{where}: good= draws without end, so it excludes once=1")
+        return line
+
     def __init__(self, target: str, options: dict[str, str], clock: Callable[[], int]) -> None:
         where = f"source folder:{target}"
-        self.line = read_options(options, FolderLine, where=where)
+        self.line = self.check(target, options)
         self.fps = self.line.fps
-        if self.line.once and self.line.good is not None:
-            raise BadInput(f"{where}: good= draws without end, so it excludes once=1")
         items = list_images(Path(target), split=self.line.split)
         self._rng = np.random.default_rng(self.line.seed)
         self._order = _pass(items, self._rng) if self.line.once else self._endless(items, where)

@@ -10,13 +10,18 @@ from device_agent.contract.manifest import InputSpec
 from device_agent.frames import Frame, Frames, SourceEnded
 
 WAIT_S = 0.25
+BACK_OFF_S = (1.0, 30.0)
 
 
 class _Waiter:
-    """One camera's thread and its slot of one frame. Everything about the camera is done in this thread."""
+    """One camera's thread and its slot of one frame. Everything about the camera is done in this thread.
 
-    def __init__(self, number: int, frames: Frames, wake: threading.Condition) -> None:
-        self._number, self._frames, self._wake = number, frames, wake
+    A `fresh` camera delivers at its own rate: the slot holds its latest frame, and one that nobody took is dropped. Of
+    any other one each frame waits until it is taken. A camera that cannot be opened is tried again, ever later.
+    """
+
+    def __init__(self, number: int, frames: Frames, wake: threading.Condition, *, fresh: bool) -> None:
+        self._number, self._frames, self._wake, self._fresh = number, frames, wake, fresh
         self._frame: Frame | None = None
         self._spec: InputSpec | None = None
         self._stop = False
@@ -26,28 +31,45 @@ class _Waiter:
         self._thread.start()
 
     def _run(self) -> None:
-        try:
-            while not self._stop:
-                with self._wake:
-                    self._wake.wait_for(lambda: self._frame is None or self._stop)
-                    spec, self._spec = self._spec, None
-                if spec is not None:
-                    self._frames.refit(spec)
-                frame = self._frames.next(WAIT_S)
-                with self._wake:
-                    # a frame for an input that is asked for no more is left out, and counts as dropped
-                    if frame is not None and self._spec is None:
-                        self._frame = frame._replace(camera=self._number)
-                        self._wake.notify_all()
-        except SourceEnded:
-            self._end(None)
-        except LinesideError as error:
-            self._end(error)
+        attempts = 0
+        while not (self._stop or self.ended):
+            try:
+                self._fetch()
+                attempts = 0
+            except SourceEnded:
+                self._tell(None, ended=True)
+            except LinesideError as error:
+                self._tell(error)
+                self._rest(attempts := attempts + 1)
+            except Exception as error:  # noqa: BLE001 - a bug in one camera's part must not blind it for good
+                self._tell(LinesideError(f"error in this program: {type(error).__name__}: {error}"))
+                self._rest(attempts := attempts + 1)
 
-    def _end(self, error: LinesideError | None) -> None:
+    def _fetch(self) -> None:
+        """The next frame into the slot."""
         with self._wake:
-            self.ended, self.error = True, error
+            self._wake.wait_for(lambda: self._fresh or self._frame is None or self._stop)
+            spec, self._spec = self._spec, None
+        if self._stop:
+            return
+        if spec is not None:
+            self._frames.refit(spec)
+        frame = self._frames.next(WAIT_S)
+        with self._wake:
+            # a frame for an input that is asked for no more is left out, and counts as dropped
+            if frame is not None and self._spec is None:
+                self._frame, self.error = frame._replace(camera=self._number), None
+                self._wake.notify_all()
+
+    def _tell(self, error: LinesideError | None, *, ended: bool = False) -> None:
+        with self._wake:
+            self.ended, self.error = ended, error
             self._wake.notify_all()
+
+    def _rest(self, attempts: int) -> None:
+        low_s, high_s = BACK_OFF_S
+        with self._wake:
+            self._wake.wait_for(lambda: self._stop, min(high_s, low_s * 2 ** min(attempts - 1, 16)))
 
     def take(self) -> Frame | None:
         """The frame in the slot; the lock is held."""
@@ -72,30 +94,40 @@ class _Waiter:
 class Several:
     """Frames of several cameras, `Frame.camera` says of which.
 
-    A camera that cannot be opened or ends leaves the others alone: `lost(camera, why)` is called once. When none is
-    left, the source has ended; if all failed, what the last one said is raised.
+    A camera that fails or ends leaves the others alone: `lost(camera, why)` is called once for each time, and
+    `found(camera)` when one that had failed delivers again. When all have ended or fail, the source has ended; if all
+    fail, what the last one said is raised.
     """
 
-    def __init__(self, cameras: Sequence[Frames], lost: Callable[[int, str], None]) -> None:
+    def __init__(
+        self,
+        cameras: Sequence[Frames],
+        lost: Callable[[int, str], None],
+        found: Callable[[int], None] = lambda _camera: None,
+        *,
+        fresh: Sequence[bool] = (),
+    ) -> None:
         self._wake = threading.Condition()
-        self._waiters = [_Waiter(number, frames, self._wake) for number, frames in enumerate(cameras)]
-        self._left = dict(enumerate(self._waiters))
-        self._lost, self._turn = lost, 0
+        own = [*fresh, *[False] * (len(cameras) - len(fresh))]
+        self._waiters = [
+            _Waiter(number, frames, self._wake, fresh=own[number]) for number, frames in enumerate(cameras)
+        ]
+        self._told: set[int] = set()
+        self._lost, self._found, self._turn = lost, found, 0
 
     def next(self, timeout_s: float) -> Frame | None:
         """The next frame of any camera, None when none came within the time.
 
         Raises:
             SourceEnded: all cameras have ended.
-            LinesideError: all cameras have ended, the last one by this fault.
+            LinesideError: no camera is left that neither ended nor failed; what the last one said.
         """
         with self._wake:
             frame = self._look()
             if frame is None and timeout_s > 0:
                 self._wake.wait(timeout_s)
                 frame = self._look()
-        if frame is None:
-            self._let_go()
+        self._tell(frame)
         return frame
 
     def _look(self) -> Frame | None:
@@ -109,17 +141,20 @@ class Several:
                 return frame
         return None
 
-    def _let_go(self) -> None:
-        for number, waiter in list(self._left.items()):
-            if waiter.ended:
-                del self._left[number]
-                if waiter.error and (self._left or not self._all_failed()):
-                    self._lost(number, str(waiter.error))
-                if not self._left:
-                    raise (waiter.error if self._all_failed() and waiter.error else SourceEnded)
-
-    def _all_failed(self) -> bool:
-        return all(waiter.error is not None for waiter in self._waiters)
+    def _tell(self, frame: Frame | None) -> None:
+        """Say who was lost and who was found; raise when nobody is left."""
+        if frame is not None and frame.camera in self._told:
+            self._told.discard(frame.camera)
+            self._found(frame.camera)
+        failed = {at: waiter.error for at, waiter in enumerate(self._waiters) if waiter.error is not None}
+        if frame is None and len(failed) == len(self._waiters):
+            raise list(failed.values())[-1]
+        for at, error in failed.items():
+            if at not in self._told:
+                self._told.add(at)
+                self._lost(at, str(error))
+        if frame is None and all(waiter.ended or waiter.error is not None for waiter in self._waiters):
+            raise SourceEnded
 
     def refit(self, spec: InputSpec) -> None:
         """Deliver frames for another input."""

@@ -31,8 +31,13 @@ class Synthetic:
 
     live = False
 
+    @staticmethod
+    def check(_target: str, options: dict[str, str]) -> SyntheticLine:
+        """The options; raises BadInput."""
+        return read_options(options, SyntheticLine, where="source synthetic")
+
     def __init__(self, target: str, options: dict[str, str], clock: Callable[[], int]) -> None:
-        self.line = read_options(options, SyntheticLine, where="source synthetic")
+        self.line = self.check(target, options)
         self.fps = self.line.fps
         self._clock = clock
         self._rng = np.random.default_rng(self.line.seed)

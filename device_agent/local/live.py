@@ -175,9 +175,11 @@ class LiveState:
             )
 
     def fault(self, frame_s: float = 30.0) -> str:
-        """Why frames are not answered, "" if they are: the latest is at most `frame_s` old."""
+        """Why frames are not answered, "" if they are: the latest is at most `frame_s` old, or the latest look at a
+        camera that waits for parts."""
         with self._lock:
-            now, last = self._clock(), self._moments.get("frame")
+            now = self._clock()
+            last = max((self._moments[name] for name in ("frame", "look") if name in self._moments), default=None)
             if last is None:
                 return "no frame was answered yet"
             if now - last <= frame_s:

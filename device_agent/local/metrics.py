@@ -16,19 +16,14 @@ PREFIX = "lineside_"
 COUNTERS = {
     "frames": "Frames that were answered.",
     "dropped": "Frames that were captured and not answered.",
-    "infer_failures": "Frames whose inference failed.",
     "reports": "Reports that were stored in the spool.",
     "acknowledged": "Reports that the monitor acknowledged.",
-    "verdicts_dropped": "Verdicts that their reader did not take in time.",
-    "samples": "Frames that were kept for review.",
     "preview_refused": "Requests to the preview without a right token.",
 }
 GAUGES = {
     "spool_rows": "Reports that wait in the spool.",
-    "spool_bytes": "Bytes of the reports that wait in the spool.",
     "online": "1 while the broker is connected.",
     "camera_up": "1 while the camera delivers.",
-    "rung": "Which artifact of the bundle answers, from 0, the first choice.",
     "degraded": "1 while another artifact than the first choice answers, or none.",
     "breaker_open": "1 while the breaker keeps the accelerator out.",
     "self_test_ok": "1 if the last self-test gave the golden answers.",

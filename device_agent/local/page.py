@@ -82,8 +82,7 @@ def _state(value: float | None, yes: str, no: str, bad: str = "bad") -> tuple[st
 def _rung(view: View) -> tuple[str, str]:
     if view.gauges.get("breaker_open"):
         return "breaker open", "bad"
-    rung = view.gauges.get("rung", 1.0 if view.serving.degraded else 0.0)
-    return ("first choice", "good") if not rung else (f"fallback {rung:.0f}", "warn")
+    return ("fallback", "warn") if view.serving.degraded else ("first choice", "good")
 
 
 def _heat(gauges: dict[str, float]) -> tuple[str, str]:

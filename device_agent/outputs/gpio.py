@@ -71,6 +71,11 @@ class GpioTransport:
             chosen.off()
             self._ending.wait(self._pulse_s * GAP)
 
+    def blind(self) -> None:
+        """No frame comes: fault is high, and no level says what the last part was; a pulse ends by itself."""
+        with suppress(Exception):
+            self._show(None, no_answer=True)
+
     def close(self) -> None:
         """Every decision at rest, fault high; then the pins are let go."""
         self._ending.set()

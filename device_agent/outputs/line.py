@@ -68,6 +68,13 @@ class Line:
         if self._deadline is None:
             self.no_verdict(part, fired_ns, part, reason)
 
+    def blind(self) -> None:
+        """The camera is lost: an output that holds a state, such as a level on a pin, must not go on saying what the
+        last part was."""
+        for output in self._outputs:
+            if isinstance(output, Sender):
+                output.blind()
+
     def close(self, timeout_s: float = 2.0) -> None:
         """Answer what is expected, deliver what waits as far as it is taken within the time, and leave the line in its
         safe state."""

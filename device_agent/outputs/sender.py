@@ -86,6 +86,12 @@ class Sender:
         else:
             self._lost.tick()
 
+    def blind(self) -> None:
+        """Nothing is seen for now: where the output holds a state, it is the safe one."""
+        transport = self._transport
+        if hasattr(transport, "blind"):
+            transport.blind()
+
     def close(self, timeout_s: float) -> None:
         """Deliver what waits, as far as it is taken within the time."""
         if not self._closed:

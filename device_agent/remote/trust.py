@@ -21,7 +21,7 @@ class Trust:
     """
 
     def __init__(self, path: Path) -> None:
-        self._key = _read(path)
+        self._key = read_key(path)
 
     def signed(self, message: Config | Command, device: str) -> bool:
         """Is it signed by the fleet, for this device?"""
@@ -34,7 +34,7 @@ class Trust:
         return True
 
 
-def _read(path: Path) -> Ed25519PublicKey:
+def read_key(path: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # here: it takes its time to import
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 

@@ -26,7 +26,8 @@ class Triggered:
       counts as dropped, is a part that went by unseen, and a frame that no part asked for is not counted at all.
 
     Each missed part is an event (`missed_part`, at once and then at most every minute with their number), counted in
-    `missed`, and told to `miss(fired, reason)`.
+    `missed`, and told to `miss(fired, reason)`. `looked()` hears of every frame of the source: the camera works, though
+    no part may come for hours.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class Triggered:
         miss: Callable[[Fired, str], None],
         event: Callable[[str, str], None],
         *,
+        looked: Callable[[], None] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._frames, self._trigger, self._miss, self._clock = frames, trigger, miss, clock
+        self._looked = looked
         self._within_ns = int(trigger.within_s * 1e9)
         self._said = Tally("missed_part", event)
         self._awaited: deque[Fired] = deque()
@@ -90,6 +93,7 @@ class Triggered:
             raise
         if frame is None:
             return None
+        self._looked()
         self._hear(0.0)
         return self._choose(frame)
 

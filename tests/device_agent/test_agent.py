@@ -225,7 +225,14 @@ def test_two_agents_on_one_state_folder(start: Callable[..., Agent]) -> None:
         (("--source", "synthetic", "--interval", "0"), 2, "--interval"),
         (("--source", "synthetic", "--interval", "nan"), 2, "--interval': nan is not a number"),
         (("--source", "synthetic", "--fps", "1e-310"), 2, "--fps"),
-        (("--source", "synthetic:fps=1e-310"), 1, "fps must be 0.01 to 1000"),
+        (
+            ("--source", "synthetic:fps=1e-310"),
+            1,
+            "source synthetic: fps=1e-310: expected `float` >= 0.01; options are",
+        ),
+        (("--source", "synthetic:fps=abc"), 1, "source synthetic: fps=abc: expected `float"),
+        (("--source", "camera:0:fsp=3"), 1, "source camera:0: object contains unknown field `fsp`; options are fps"),
+        (("--source", "camera:x"), 1, "source camera:x: must be a number from 0 to 9999"),
         (("--source", os.fsdecode(b"folder:/tmp/\xff")), 1, "is no folder"),
         (("--source", "camera:99999999999999999999"), 1, "must be a number from 0 to 9999"),
     ],
@@ -258,6 +265,42 @@ def test_wrong_answers_are_exit_code_4(make_bundle: MakeBundle, tmp_path: Path) 
         ("fake-fp32", True),
         ("fake-int8", False),
     ]
+
+
+def test_check_looks_at_everything_that_a_run_opens(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'bundle = "{make_bundle()}"\nsource = "synthetic:size=64"\ndevice = "press-1"\nstate = "state"\n'
+        'fleet_key = "signing.pub"\ntrigger = "gpio:17"\n[line]\nwebhook = "http://127.0.0.1:9/v"\n'
+        'webhook_secret = "none.key"\n[samples]\nkey = "samples.pub"\n'
+    )
+    command = [*AGENT, "check", "--config", str(config), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    bad = {one["part"]: one["text"] for one in json.loads(done.stdout) if not one["ok"]}
+    assert {"fleet key", "trigger", "line", "samples"} <= set(bad), bad
+    assert "none.key" in bad["line"] and "signing.pub" in bad["fleet key"] and "samples.pub" in bad["samples"]
+
+
+def test_the_bundle_alone_is_tested_whatever_cameras_there_are(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'bundle = "{make_bundle()}"\nsource = "synthetic:size=64"\ndevice = "press-1"\nstate = "state"\n'
+        'broker = "mqtts://127.0.0.1"\n[[camera]]\ndevice = "press-2"\nsource = "camera:1"\n'
+        'cert = "a.pem"\nkey = "a.key"\n'
+    )
+    done = subprocess.run([*AGENT, "selftest", "--config", str(config)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("", "a service needs device"), ('device = "press-1"\ntrigger = "gpio:17"', "add --device gpio")],
+)
+def test_no_unit_is_written_for_what_cannot_run(make_bundle: MakeBundle, tmp_path: Path, line: str, said: str) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(f'bundle = "{make_bundle()}"\nsource = "synthetic:size=64"\n{line}\n')
+    done = subprocess.run([*AGENT, "unit", "--config", str(config)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "") and said in done.stderr
 
 
 def test_check_names_what_is_wrong(make_bundle: MakeBundle, tmp_path: Path, free_port: int) -> None:

@@ -57,7 +57,7 @@ def test_a_camera_that_cannot_be_opened_leaves_the_other_serving(run, tmp_path: 
     )
     assert done.returncode == 0, done.stderr
     assert sum(report.frames for report in spooled(tmp_path / "state")) == 40
-    (line,) = [line for line in done.stderr.splitlines() if "camera_ended" in line]
+    (line,) = [line for line in done.stderr.splitlines() if "camera_failed" in line]
     assert "press-2" in line and "/nonexistent" in line
 
 

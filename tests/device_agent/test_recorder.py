@@ -45,6 +45,14 @@ def test_frames_that_were_overwritten_are_dropped_by_their_stamps() -> None:
     assert (first.dropped, recorder.close(2, AROUND).dropped) == (5, 2)
 
 
+def test_frames_that_went_by_while_another_model_was_loaded_are_dropped_too() -> None:
+    before = Recorder(b"modelone", 2, 0)
+    before.add(frame(5), answer(0, 0), STAGES_US)
+    after = Recorder(b"modeltwo", 2, 1, after=before.stamp)
+    after.add(frame(30), answer(0, 0), STAGES_US)
+    assert after.close(2, AROUND).dropped == 24
+
+
 def test_pairs_and_parts_go_on_over_the_end_of_an_interval() -> None:
     recorder = Recorder(b"modelone", 2, 0)
     recorder.add(frame(0, 7, part=0), answer(0, 5), STAGES_US)

@@ -119,7 +119,26 @@ def test_the_earliest_frame_of_several_cameras_counts(watch: Any, clock: Any) ->
     fast.kept = None
     assert slow.kept is not None and not understudy.ready(clock.now_ns)
     clock.pass_s(0.06)
+    assert not understudy.ready(clock.now_ns), "a frame that is overdue comes at any moment"
+    clock.pass_s(6.0)
+    see(slow, clock, label=1, step_ns=10 * GAP_NS)
     assert understudy.ready(clock.now_ns), "a camera that is gone holds nobody up"
+
+
+def test_a_part_that_is_overdue_is_always_waited_for(watch: Any, clock: Any) -> None:
+    understudy = watch([1] * 10, every=1, took_s=0.08)
+    book = understudy.book(triggered=True)
+    for part, gap_s in enumerate((0.5, 0.3, 0.9)):
+        clock.pass_s(gap_s)
+        image = np.zeros((64, 64, 3), np.uint8)
+        book.offer(Frame(image, stamp=part, captured_ns=clock.now_ns, part=part), Prediction(1, 0.99, 4.6, 11))
+    assert understudy.ready(clock.now_ns)
+    understudy.work()
+    clock.pass_s(0.3)
+    book.kept = (Frame(image, stamp=9, captured_ns=0, part=9), Prediction(1, 0.99, 4.6, 11))
+    assert not understudy.ready(clock.now_ns), "the shortest gap was 0.3 s, and 0.38 s are gone"
+    clock.pass_s(60.0)
+    assert not understudy.ready(clock.now_ns)
 
 
 def test_a_line_without_idle_time_is_told_once(watch: Any, clock: Any) -> None:

@@ -109,10 +109,46 @@ def test_one_that_failed_beside_one_that_ended_is_told_and_no_fault(cameras, eve
     fed, several, lost = cameras
     fed[0].waiting.put(SourceEnded())
     fed[1].waiting.put(BadInput("no picture"))
-    eventually(lambda: all(waiter.ended for waiter in several._waiters))
+    eventually(lambda: several._waiters[0].ended and several._waiters[1].error)
     with pytest.raises(SourceEnded):
         _next(several)
     assert lost == [(1, "no picture")]
+
+
+def test_one_that_failed_is_tried_again_and_found(cameras, monkeypatch) -> None:
+    fed, several, lost = cameras
+    monkeypatch.setattr("device_agent.frames.several.BACK_OFF_S", (0.01, 0.05))
+    found: list[int] = []
+    several._found = found.append
+    for _ in range(3):
+        fed[0].waiting.put(BadInput("no picture"))
+    while not lost:
+        several.next(0.01)
+    fed[0].waiting.put(3)
+    assert (_next(several).stamp, lost, found) == (3, [(0, "no picture")], [0])
+
+
+def test_a_bug_in_one_cameras_part_blinds_it_for_a_moment_only(cameras, monkeypatch) -> None:
+    fed, several, lost = cameras
+    monkeypatch.setattr("device_agent.frames.several.BACK_OFF_S", (0.01, 0.05))
+    fed[0].waiting.put(OSError(24, "Too many open files"))
+    fed[0].waiting.put(4)
+    assert _next(several).stamp == 4
+    assert not lost or "error in this program: OSError" in lost[0][1]
+
+
+def test_of_a_camera_with_a_rate_of_its_own_the_latest_frame_counts(eventually) -> None:
+    fed = [Fed(), Fed()]
+    several = Several(fed, lambda *_: None, fresh=[True, False])
+    try:
+        for stamp in range(5):
+            fed[0].waiting.put(stamp)
+            fed[1].waiting.put(stamp)
+        eventually(lambda: fed[0].taken == 5)
+        frames = [_next(several) for _ in range(2)]
+        assert {frame.camera: frame.stamp for frame in frames} == {0: 4, 1: 0}
+    finally:
+        several.close()
 
 
 def test_if_all_fail_the_last_fault_is_raised(cameras) -> None:

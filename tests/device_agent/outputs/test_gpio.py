@@ -73,6 +73,23 @@ def test_relays_that_pull_when_low_rest_high_and_the_fault_pin_stays_as_it_is(bo
     assert edges(board, REJECT)[-1] and edges(board, FAULT)[-1]
 
 
+def test_a_lost_camera_takes_the_last_answer_off_the_pins(board: Any, verdict: Any) -> None:
+    line = open_line(
+        LineSettings(gpio_pass=PASS, gpio_reject=REJECT, gpio_review=REVIEW, gpio_fault=FAULT, pulse_ms=0),
+        lambda *_: None,
+    )
+    try:
+        line.put(verdict(0, "pass"))
+        deadline = time.monotonic() + 5
+        while levels(board) != (1, 0, 0, 0) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert levels(board) == (1, 0, 0, 0)
+        line.blind()
+        assert levels(board) == (0, 0, 0, 1)
+    finally:
+        line.close()
+
+
 def test_without_an_operating_point_the_label_decides(board: Any) -> None:
     transport = GpioTransport(PINS, None, 0)
     transport.send(Verdict(0, "scratch", "defect", 0.9, 2.0, 0))

@@ -133,6 +133,14 @@ def test_a_reader_that_is_not_busy_gets_the_first_frame_of_each_part_that_has_on
     assert {frame.stamp: frame.captured_ns for frame in World(captured, fired).run()} == wanted
 
 
+def test_a_line_that_stands_still_is_looked_at_all_the_same() -> None:
+    looked: list[int] = []
+    world = World(list(range(0, 9000, 100)), [])
+    world.triggered._looked = lambda: looked.append(world.now_ns)
+    assert world.triggered.next(8.0) is None
+    assert len(looked) > 8 and max(np.diff(looked)) < 1e9
+
+
 def test_a_frame_from_before_that_waits_in_the_mailbox_is_passed_over() -> None:
     handed = World([100, 200, 300], [250]).run()
     assert [(frame.captured_ns // MS, frame.part) for frame in handed] == [(300, 0)]
