@@ -15,7 +15,7 @@ from device_agent.detector.normal import LEARN_MS, Learning, needs_learning, nor
 from fleet.ledger import Entry
 from fleet.models import Model
 from fleet.peers import PeerGroups
-from fleet.reading import Reading
+from fleet.reading import Reading, excess
 from fleet.registry import Registry
 
 WEEK_MS = 604_800_000
@@ -222,6 +222,9 @@ class DetectorFleet:
             independent=float(verdicts.independent[at]),
             peers=peers,
             windows=int(verdicts.window[at]),
+            excess=excess(
+                watch.streams.names[stream], watch.detector.reference.p0[row, stream], verdicts.ratio_low[at]
+            ),
         )
 
 

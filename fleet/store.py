@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Table, create_engine, event, inspect, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Engine, Table, create_engine, event, insert, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
@@ -115,7 +115,7 @@ def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]], *, keep: tu
     """Insert rows by primary key; those that are there take the new values, except for columns in `keep`."""
     if not rows:
         return
-    statement = insert(table)
+    statement = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(table)
     keys = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys and name not in keep}
     if changed:
