@@ -164,7 +164,8 @@ def test_an_alert_of_a_device_that_went_silent_is_marked(plant):
     assert (found.devices[0].severity, found.devices[0].silent_since_ms) == ("critical", last_ms)
     assert found.silent == {"cam-1": last_ms}
     assert status_of(engine, last_ms).silent == {}
-    assert "page, silent" in CliRunner().invoke(cli, ["status", "--store", plant.url]).stdout
+    status = CliRunner().invoke(cli, ["status", "--store", plant.url], env={"COLUMNS": "200"})
+    assert "critical, silent" in status.stdout
 
 
 def test_names_of_devices_are_neither_markup_nor_orders_to_the_terminal(plant):
