@@ -119,5 +119,5 @@ def _of_news(alert: Alert, told: Told | None, policy: Policy, *, acknowledged: b
             return Rest("somebody has taken note")
         start_ms = alert.paged_ms if alert.paged_ms is not None else alert.opened_ms
         if now_ms < start_ms + policy.after_ms:
-            return Wait(min(start_ms + policy.after_ms, now_ms + LOOK_MS), "escalates later")
+            return Wait(start_ms + policy.after_ms, "escalates later")
     return Send("opened" if told is None else "raised")

@@ -165,15 +165,9 @@ def end_changeovers(tx: Connection, now_ms: int) -> int:
 
 def _targets(tx: Connection, matcher: Matcher) -> list[str]:
     """Devices that stand where the change-over was."""
-    nothing = Facts("critical", (), (), (), (), (), (), ())
-    return [device.device for device in read_devices(tx) if matcher.fits(nothing._replace(**_place(device)))]
+    return [device.device for device in read_devices(tx) if matcher.fits(_place(device))]
 
 
-def _place(device: Device) -> dict[str, tuple[str, ...]]:
-    return {
-        "site": (device.site,),
-        "device": (device.device,),
-        "device_type": (device.hardware or "",),
-        "product": (device.product,),
-        "model": (device.model or "",),
-    }
+def _place(device: Device) -> Facts:
+    kind, model = device.hardware or "", device.model or ""
+    return Facts("critical", (device.site,), (device.device,), (kind,), (device.product,), (model,), (), ())

@@ -14,7 +14,7 @@ from device_agent.contract.errors import NotWritable
 from fleet.acknowledgements import read_acknowledgements
 from fleet.alert_store import find_alerts
 from fleet.escalation import Rest, Send, Step, Wait, next_step, told_of
-from fleet.matching import Facts, read_facts
+from fleet.matching import read_facts
 from fleet.routes import Item, NotTaken
 from fleet.routes.lane import Lane, Outcome
 from fleet.routes.message import write_digest, write_notice
@@ -246,8 +246,5 @@ class Dispatcher:
 
 
 def _past(silence: Silence, now_ms: int) -> bool:
-    """Whether it can silence nothing now or soon; `Facts` are then not asked for."""
-    return silence.over(now_ms - HOUR_MS) and silence.over(now_ms)
-
-
-__all__ = ["Dispatcher", "Facts"]
+    """Whether it can silence nothing any more; a change-over does so for a while after its end."""
+    return silence.over(now_ms) and (silence.kind != "changeover" or (silence.last_end(now_ms) or 0) < now_ms - HOUR_MS)

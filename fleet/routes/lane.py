@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
+from device_agent.contract.errors import LinesideError
 from fleet.routes import Notice, NotTaken, Route
 from fleet.routes.outbox import Delivery
 from fleet.routes.settings import RouteSettings
@@ -23,8 +25,8 @@ class Outcome(NamedTuple):
 
 
 class Lane:
-    """Sends one notice at a time. A route that does not come back within `limit_s` is left to itself and made anew; after
-    `ABANDONED` that still hang, the lane waits for one of them.
+    """Sends one notice at a time. A route that does not come back within `limit_s` is left to itself and made anew;
+    after `ABANDONED` that still hang, the lane waits for one of them.
 
     Args:
         make: makes the route; called again after it was left to itself.
@@ -76,7 +78,8 @@ class Lane:
                 if self._clock_s() - since_s > self.limit_s:
                     self._outcome = Outcome(notice, deliveries, NotTaken(f"blocked for {self.limit_s:.0f} s"))
                     self._turn, self._hanging = self._turn + 1, self._hanging + 1
-                    self._route = self._make()
+                    with suppress(LinesideError):  # a file of secrets that went away: the old one may still do
+                        self._route = self._make()
             return self._outcome
 
     def done(self) -> None:

@@ -53,7 +53,7 @@ def write_notice(item: Item, now_ms: int, *, link: str = "") -> Notice:
 def write_digest(items: list[Item], now_ms: int, *, link: str = "") -> Notice:
     """Many alerts as one message: how many of each severity and site, then the worst of them."""
     ordered = sorted(items, key=lambda item: (-SEVERITIES.index(item.alert.severity), item.alert.opened_ms))
-    severities = Counter(item.alert.severity for item in ordered)
+    severities = Counter(str(item.alert.severity) for item in ordered)
     counts = {severity: severities[severity] for severity in reversed(SEVERITIES) if severities[severity]}
     sites = Counter(item.alert.site for item in ordered)
     kinds = Counter(item.what for item in ordered)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
@@ -12,7 +14,7 @@ from fleet.wording import say_time
 
 
 class RouteState(msgspec.Struct, frozen=True, kw_only=True):
-    """A route: messages that it took, since when it fails and why, and when it is tried next; times in wall-clock ms."""
+    """A route: messages that it took, since when it fails and why, and when it is tried next; wall-clock ms."""
 
     route: str
     kind: str
@@ -51,7 +53,7 @@ def read_route_status(tx: Connection) -> list[RouteStatus]:
         "held": held,
         "given_up": DELIVERY.c.given_up_ms.is_not(None),
     }
-    found: dict[str, dict[str, int]] = {name: {} for name in states}
+    found: dict[str, dict[str, Any]] = {name: {} for name in states}
     for field, condition in counts.items():
         asked = select(DELIVERY.c.route, func.count()).where(condition).group_by(DELIVERY.c.route)
         for route, count in tx.execute(asked):
