@@ -31,7 +31,8 @@ class Week(msgspec.Struct, frozen=True):
 class PageLedger(msgspec.Struct, frozen=True, kw_only=True):
     """Pages and worse of the detector that people were told of, over `weeks` weeks. `low` and `high`: exact 95 %
     interval of Poisson for the false ones a week, all measured; `high_if_unjudged_false` takes those that nobody
-    judged for false as well. `holds`: whether the promise of `promised` false pages a week holds; None: cannot be said yet."""
+    judged for false as well. `holds`: whether the promise of `promised` false pages a week holds; None: cannot be said
+    yet."""
 
     from_ms: int
     to_ms: int

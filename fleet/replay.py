@@ -34,9 +34,9 @@ class RouteReplay(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """What would have fired. `alerts` in the order in which they opened, those inhibited by another alert too, which are
-    not in the counts; `silenced`: those of the counts that a silence or window of the store covers from first to last.
-    """
+    """What would have fired. `alerts` in the order in which they opened, those inhibited by another alert too, which
+    are not in the counts; `silenced`: those of the counts that a silence or window of the store covers from first to
+    last."""
 
     reports: int
     frames: int
