@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ class Post:
 
     def __init__(self, url: str, credentials: Credentials, timeout_s: float) -> None:
         self._httpx = require("httpx", extra="fleet")
+        hush("httpx", "httpcore")
         self._url, self.name = url, _check(url)
         context: ssl.SSLContext | bool = credentials.context() if self.name.startswith("https") else False
         self._client = self._httpx.Client(
@@ -62,6 +64,18 @@ class Post:
     def close(self) -> None:
         """Hang up."""
         self._client.close()
+
+
+def hush(*loggers: str) -> None:
+    """Keep libraries from logging the URLs that they speak to, which hold secrets, whatever level this program logs."""
+    for name in loggers:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        logger.addFilter(_unseen)
+
+
+def _unseen(_record: logging.LogRecord) -> bool:
+    return False
 
 
 def _check(url: str) -> str:

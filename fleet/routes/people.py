@@ -9,9 +9,11 @@ from typing import Any
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
 from fleet.routes import Notice, NotTaken
+from fleet.routes.http import hush
 from fleet.routes.settings import Wiring
 
 _MARKS = str.maketrans("<>[]*_~`|@\\#&", "＜＞［］＊＿～｀｜＠＼＃＆")
+_STATUS_LINE = re.compile(r"[A-Za-z ,.:']{1,100}error=\d{3}\.?")
 _CODE = re.compile(r"\berror=(\d{3})\b")
 TYPES = {"critical": "failure", "page": "failure", "warn": "warning", "info": "info"}
 
@@ -25,9 +27,10 @@ class AppriseRoute:
 
     def __init__(self, wiring: Wiring) -> None:
         self._apprise = require("apprise", extra="fleet")
+        hush("urllib3")
         logger = logging.getLogger("apprise")
-        logger.addHandler(logging.NullHandler())
-        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+        logger.addFilter(_harmless)
         self._timeout_s = wiring.settings.timeout_s
         self._services: Any = self._apprise.Apprise()
         scheme = wiring.url.partition("://")[0]
@@ -65,6 +68,11 @@ def plain(text: str) -> str:
     'hall＿2 ＜b＞＠all＜/b＞ ［x］(http:／／x.example)'
     """
     return text.translate(_MARKS).replace("://", ":／／")
+
+
+def _harmless(record: logging.LogRecord) -> bool:
+    """Whether a line of apprise may be logged: one that has a status and nothing that could be of a URL."""
+    return bool(_STATUS_LINE.fullmatch(record.getMessage()))
 
 
 def _code(done: Any) -> str:
