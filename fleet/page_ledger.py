@@ -68,7 +68,7 @@ def keep_page_ledger(
     """The ledger from `since_ms` (default: when the first device was seen) until now, by the last dial that was kept if
     none is given (1 where there is none)."""
     first_ms = tx.scalar(select(func.min(DEVICE.c.first_seen_ms)))
-    from_ms = max(since_ms if since_ms is not None else 0, min(first_ms if first_ms is not None else now_ms, now_ms))
+    from_ms = since_ms if since_ms is not None else min(first_ms if first_ms is not None else now_ms, now_ms)
     found = read_alerts(tx, closed=True, since_ms=from_ms)
     opened = {alert.id: alert.opened_ms for alert in found}
     pages = [alert for alert in found if _counts(alert, opened) and from_ms <= (alert.paged_ms or 0) <= now_ms]

@@ -46,7 +46,9 @@ def deliver(engine: Engine, path: Path, stop: threading.Event, *, say: Callable[
     Raises:
         BadInput, NotFound, MissingPackage: as for `open_lanes`, before anything is sent.
     """
-    _turns(_dispatcher(engine, open_lanes(path), say), stop)
+    lanes = open_lanes(path)
+    say(f"delivering alerts on {len(lanes)} routes of {path}")
+    _turns(_dispatcher(engine, lanes, say), stop)
 
 
 @contextmanager
