@@ -81,6 +81,16 @@ class Dispatcher:
         self._failing = False
         return True
 
+    def settled(self) -> bool:
+        """Write down what became of notices, and start no more; False while one is on its way.
+
+        Raises:
+            NotWritable: the store cannot be written.
+        """
+        for lane in self._lanes:
+            self._settle(lane, self._clock_ms())
+        return not any(lane.busy for lane in self._lanes)
+
     def close(self) -> None:
         """Let another one take over at once."""
         for lane in self._lanes:

@@ -20,6 +20,7 @@ from fleet.routes.lane import Lane
 from fleet.routes.settings import RouteSettings, make_route, read_routes
 
 TURN_S = 0.5
+PATIENCE_S = 5.0
 
 
 def open_lanes(
@@ -68,7 +69,7 @@ def delivering(engine: Engine, path: Path | None, *, say: Callable[[str], None])
         yield
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(PATIENCE_S + 1)
 
 
 def _dispatcher(engine: Engine, lanes: list[Lane], say: Callable[[str], None]) -> Dispatcher:
@@ -80,8 +81,10 @@ def _turns(dispatcher: Dispatcher, stop: threading.Event) -> None:
     while not stop.is_set():
         dispatcher.turn()
         stop.wait(TURN_S)
-    dispatcher.turn()  # what was taken meanwhile is written down
+    end_s = time.monotonic() + PATIENCE_S
     with suppress(NotWritable):
+        while not dispatcher.settled() and time.monotonic() < end_s:  # what is taken now would be told again later
+            time.sleep(0.02)
         dispatcher.close()
 
 
