@@ -95,6 +95,12 @@ def desk(engine) -> Callable[..., Desk]:
     return lambda *routes, **options: Desk(engine, *routes, **options)
 
 
+@pytest.fixture
+def desk_of() -> type[Desk]:
+    """`desk_of(engine, RouteSettings(...), ...)`, for a store of the test's own."""
+    return Desk
+
+
 class Receiver:
     """An HTTP server: `requests` are (path, headers, body); `answer(path, headers, body)` gives status and headers."""
 

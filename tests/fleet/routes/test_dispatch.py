@@ -355,3 +355,23 @@ def test_secrets_are_in_no_table(desk, alert_of):
     d.turn()
     with d.engine.connect() as tx:
         assert "TEAM_URL" not in str(tx.execute(select(DELIVERY)).all())
+
+
+def test_what_ingest_finds_is_told(plant, desk_of):
+    from fleet.detector_fleet import Settings
+    from fleet.inbox import read_batch
+    from fleet.ingest import Ingest
+
+    engine = plant.open(places={"cam-1": ("hall", "tin")})
+    d, ingest = desk_of(engine, route()), Ingest(engine, Settings(interval_ms=1000))
+    speaker = plant.speaker("cam-1", seed=2)
+    for window in range(70):
+        message = speaker.message(speaker.report("healthy" if window < 30 else "dirty"))
+        ingest.process(read_batch([message]), message.received_ms)
+        d.now_ms = message.received_ms
+        d.turn(1)
+    d.turn()
+    (told,) = {alert for _, alert in d.told("team")}
+    assert told in ingest.alerts.open and d.told("team")[0][0] == "opened"
+    text = d.routes["team"].taken[-1].text
+    assert "x baseline (" in text and "measured: e-value 10^" in text and "likely cause: lens" in text

@@ -19,7 +19,7 @@ from fleet.alert_store import Change, write_changes
 from fleet.schema import DELIVERY
 from fleet.store import open_store
 
-KILLS = 4
+KILLS = 8
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ def written_down(engine):
         return tx.scalar(asked)
 
 
+@pytest.mark.slow
 def test_every_alert_arrives_whatever_is_killed(run_routes, receiver, alert_of, eventually):
     engine, rng = open_store(run_routes.url, create=True), random.Random(11)
     wait = threading.Event()
