@@ -16,6 +16,7 @@ from fleet.drafts import family
 from fleet.schema import DEVICE, DIAL
 
 WEEK_MS = 604_800_000
+LEAST_WEEKS, HOUR_WEEKS = 1 / 7, 1 / 168
 PROMISED = ("drift", "frozen")
 
 
@@ -52,6 +53,8 @@ class PageLedger(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def verdict(self) -> str:
         """The same in one sentence."""
+        if self.weeks < LEAST_WEEKS:
+            return "less than a day was watched: nothing can be said of pages a week yet"
         said = f"{self.a_week:.2f} false pages a week (95 % {self.low:.2f} to {self.high:.2f}, measured over "
         said += f"{self.weeks:.1f} weeks), promised {self.promised:g}: "
         if self.holds is False:
@@ -79,7 +82,7 @@ def keep_page_ledger(
 
 def tally(pages: list[Alert], judged: dict[str, Judgement], *, from_ms: int, to_ms: int, promised: float) -> PageLedger:
     """The ledger of some pages. Times in wall-clock ms, `promised` in false pages a week."""
-    weeks = max((to_ms - from_ms) / WEEK_MS, 1e-9)
+    weeks = max((to_ms - from_ms) / WEEK_MS, HOUR_WEEKS)
     false = sum(alert.id in judged and not judged[alert.id].real for alert in pages)
     real = sum(alert.id in judged and judged[alert.id].real for alert in pages)
     unjudged = len(pages) - false - real

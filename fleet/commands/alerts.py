@@ -107,7 +107,7 @@ def ledger(promised: float | None, since_ms: int | None, store: str, as_json: bo
     \b
     Example: lineside-fleet alerts ledger --pages-a-week 1 --json
     """
-    from fleet.page_ledger import keep_page_ledger
+    from fleet.page_ledger import LEAST_WEEKS, keep_page_ledger
     from fleet.store import open_store
     from fleet.wording import say_time
 
@@ -119,7 +119,8 @@ def ledger(promised: float | None, since_ms: int | None, store: str, as_json: bo
     click.echo(f"{found.pages} pages since {say_time(found.from_ms)}: {found.real} true, {found.false} false, "
                f"{found.unjudged} not judged")  # fmt: skip
     click.echo(found.verdict)
-    click.echo(f"at most {found.high_if_unjudged_false:.2f} a week if what nobody judged was false (95 %)")
+    if found.weeks >= LEAST_WEEKS:
+        click.echo(f"at most {found.high_if_unjudged_false:.2f} a week if what nobody judged was false (95 %)")
     for week in found.by_week:
         if week.pages:
             click.echo(f"week of {say_time(week.from_ms)}: {week.pages} pages, {week.false} false, {week.real} true")
