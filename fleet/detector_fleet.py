@@ -16,7 +16,7 @@ from device_agent.detector.normal import LEARN_MS, Learning, needs_learning, nor
 from fleet.ledger import Entry
 from fleet.models import Model
 from fleet.peers import PeerGroups
-from fleet.reading import STIRRING, Page, Reading, Readings
+from fleet.reading import LOW, STIRRING, Page, Reading, Readings, excess
 from fleet.registry import Registry
 
 WEEK_MS = 604_800_000
@@ -41,6 +41,7 @@ class Watch:
         self.detector = Detector(chosen, normal_row.take(np.zeros(0, np.intp)), page=page, warn=warn)
         self.rows: dict[str, int] = {}
         self.own: dict[str, Reference] = {}
+        self.low = np.array([name in LOW for name in chosen.names])
         self.page = Page(model.model, chosen.names)
 
     def place(self, devices: list[str]) -> NDArray[np.intp]:
@@ -246,6 +247,7 @@ class DetectorFleet:
             "ratio": found.ratio,
             "ratio_low": found.ratio_low,
             "ratio_high": found.ratio_high,
+            "excess": excess(watch.low[top], watch.detector.reference.p0[rows, top], found.ratio_low),
             "independent": found.independent,
             "peers": part.groups.count(part.peer_rows),
             "stream": top,

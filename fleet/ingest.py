@@ -15,7 +15,7 @@ from sqlalchemy import Engine, bindparam, delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from device_agent.detector.normal import Learning
-from fleet.alerts import AlertBook, Change
+from fleet.alerts import OF_CONDITION, AlertBook, Change
 from fleet.detector_fleet import DetectorFleet, Settings
 from fleet.dirty import BUDGET, Dirty
 from fleet.gaps import write_gaps
@@ -191,7 +191,11 @@ class Ingest:
             if alert is None:
                 outcome = "no such open alert"
             else:
-                changes = self._calm(tx, set(alert.devices), f"acknowledged (alert {alert.id})", now_ms)
+                reason = f"acknowledged (alert {alert.id})"
+                if alert.stream in OF_CONDITION:
+                    changes = self.alerts.acknowledge(alert.id, reason, now_ms)
+                else:
+                    changes = self._calm(tx, set(alert.devices), reason, now_ms)
         elif request.action == "changeover":
             names = {d.device for d in self.registry.devices.values() if request.target in (d.device, d.site)}
             for name in names:

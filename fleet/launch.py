@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Engine
@@ -25,8 +26,10 @@ from fleet.link import Link
 from fleet.operations.health import Pulse
 from fleet.operations.listener import listening
 from fleet.operations.metrics import Turn, WorkerMetrics
+from fleet.page_ledger import write_dial
+from fleet.routes.run import delivering
 from fleet.service import Announce, Monitor
-from fleet.store import one_writer, open_store
+from fleet.store import one_writer, open_store, shown
 
 FREE_S = 1.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
@@ -51,8 +54,10 @@ def run_monitor(
     announce: Announce,
     say: Callable[[str], None],
     metrics: tuple[str, int] | None = None,
+    routes: Path | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; `metrics` is where metrics and health are to be had.
+    """Serve until SIGINT or SIGTERM; `metrics` is where metrics and health are to be had, `routes` the file that says
+    who is told of alerts.
 
     Raises:
         BadInput: a bad store URL, another monitor on this store, or a port that is taken.
@@ -63,12 +68,16 @@ def run_monitor(
         _page(page, store, say) as tend,
         _metrics(metrics, engine, say) as observe,
         _ending() as stop,
+        delivering(engine, routes, say=say),
     ):
+        with engine.begin() as tx:
+            write_dial(tx, settings.pages_a_week, _clock_ms())
         ingest = Ingest(engine, settings, hold_windows=hold_windows)
         link = Link(broker, client_id=client_id, session=_clock_ms(), clock_ms=_clock_ms, say=say)
         say(
-            f"watching {broker} into {store}: {len(ingest.registry.devices)} devices known, {len(ingest.fleet.models)}"
-            f" models, page at score {ingest.fleet.page_at:.1f}, warn at {ingest.fleet.warn_at:.1f}"
+            f"watching {broker} into {shown(engine)}: {len(ingest.registry.devices)} devices known, "
+            f"{len(ingest.fleet.models)} models, page at score {ingest.fleet.page_at:.1f}, "
+            f"warn at {ingest.fleet.warn_at:.1f}"
         )
         monitor = Monitor(
             engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms, tend=tend, observe=observe

@@ -19,6 +19,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     `warn_at`, `page_at`: the scores at which it warns and pages. `level` 0, 1 (warn), 2 (page), held until cleared.
     `armed` False: normal is not known yet, nothing above info is raised. `ratio`: rate over the expected one with its
     95 % interval; `independent`: number of independent frames since `onset_ms`. `peers`: devices compared with.
+    `excess`: share of frames, 0 to 1, that the strongest stream has beyond the expected one, at least (95 %); None
+    where a stream does not count frames of low confidence.
     """
 
     device: str
@@ -39,6 +41,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     independent: float
     peers: int
     windows: int
+    excess: float | None = None
 
     @property
     def stirring(self) -> bool:
@@ -46,11 +49,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         return self.level > 0 or self.score >= STIRRING
 
 
+UNSURE = ("ratio", "ratio_low", "ratio_high", "excess")
+"""Fields that may be unknown."""
 NUMBERS = np.dtype(
     [
         *((name, np.int64) for name in ("at_ms", "onset_ms", "windows")),
         *((name, np.float64) for name in ("score", "warn_at", "page_at", "log_e")),
-        *((name, np.float64) for name in ("ratio", "ratio_low", "ratio_high", "independent")),
+        *((name, np.float64) for name in ("ratio", "ratio_low", "ratio_high", "excess", "independent")),
         *((name, np.int32) for name in ("peers", "stream")),
         *((name, np.int8) for name in ("level", "frozen", "armed")),
     ]
@@ -72,13 +77,13 @@ class Page:
     def put(self, row: int, reading: Reading) -> None:
         """Take over a reading; one of a stream that is no more gets the first."""
         now = self.rows[row]
-        for name in ("ratio", "ratio_low", "ratio_high"):
+        for name in UNSURE:
             value = getattr(reading, name)
             now[name] = math.nan if value is None else value
         for name in NUMBERS.names or ():
             if name == "stream":
                 now[name] = self.names.index(reading.stream) if reading.stream in self.names else 0
-            elif not name.startswith("ratio"):
+            elif name not in UNSURE:
                 now[name] = getattr(reading, name)
 
     def calm(self, row: int) -> None:
@@ -86,7 +91,7 @@ class Page:
         now = self.rows[row]
         for name in ("score", "level", "frozen", "log_e", "independent"):
             now[name] = 0
-        for name in ("ratio", "ratio_low", "ratio_high"):
+        for name in UNSURE:
             now[name] = math.nan
 
     def reading(self, device: str, row: int) -> Reading:
@@ -94,7 +99,7 @@ class Page:
         found = self.rows[row]
         numbers = dict(zip(NUMBERS.names or (), found.item(), strict=True))
         numbers["stream"] = self.names[numbers["stream"]]
-        for name in ("ratio", "ratio_low", "ratio_high"):
+        for name in UNSURE:
             numbers[name] = numbers[name] if math.isfinite(numbers[name]) else None
         for name in ("frozen", "armed"):
             numbers[name] = bool(numbers[name])
@@ -127,3 +132,23 @@ class Readings(Mapping[str, Reading]):
     def of(self, device: str) -> tuple[Page, int] | None:
         """Where the reading of a device is, None without one."""
         return self._places.get(device)
+
+
+LOW = ("low+", "tail+")
+"""Streams that count frames of low confidence."""
+
+
+def excess(
+    streams: NDArray[np.bool_], expected: NDArray[np.float64], ratio_low: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Share of frames of low confidence beyond the expected one, at least; nan where it is not known, (n,).
+
+    Args:
+        streams: (n,) whether the strongest stream is one of `LOW`.
+        expected: (n,) its share of frames that is normal, 0 to 1.
+        ratio_low: (n,) lower 95 % limit of the rate over the expected one.
+
+    >>> excess(np.array([True, False]), np.array([0.01, 0.01]), np.array([26.0, 26.0])).tolist()
+    [0.25, nan]
+    """
+    return np.where(streams, np.clip(expected * (ratio_low - 1), 0.0, 1.0), np.nan)

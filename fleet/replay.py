@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from device_agent.contract.alert import Alert
+from device_agent.contract.alert import SEVERITIES, Alert
 from device_agent.contract.report import read_report
 from fleet.alerts import AlertBook
 from fleet.detector_fleet import DetectorFleet, Settings
 from fleet.ledger import Entry
+from fleet.matching import read_facts
 from fleet.models import read_models
 from fleet.registry import Device, Registry, read_devices
+from fleet.routes.settings import RouteSettings
 from fleet.schema import REPORT
+from fleet.silences import find_silence, read_silences
+
+NEVER_MS = 2**62
+
+
+class RouteReplay(msgspec.Struct, frozen=True):
+    """What a route would have been told if nobody had taken note of anything: alerts, and messages with those that say
+    that an alert is closed, reminders and digests left out."""
+
+    route: str
+    alerts: int
+    messages: int
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """What would have fired. `alerts` in the order in which they opened, those inhibited by a site alert too."""
+    """What would have fired. `alerts` in the order in which they opened, those inhibited by another alert too, which
+    are not in the counts; `silenced`: those of the counts that a silence or window of the store covers from first to
+    last."""
 
     reports: int
     frames: int
@@ -29,13 +46,24 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     pages_a_week: float
     page_at: float
     warn_at: float
+    fired: int
     pages: int
     warnings: int
+    by_severity: dict[str, int]
+    by_scope: dict[str, int]
+    silenced: int
+    routes: list[RouteReplay]
     alerts: list[Alert]
 
 
-def replay(tx: Connection, settings: Settings, *, hold_windows: int = 3) -> Replay:
-    """Run every stored report, in order of time, through a detector that starts from nothing."""
+def replay(
+    tx: Connection, settings: Settings, *, hold_windows: int = 3, routes: Sequence[RouteSettings] = ()
+) -> Replay:
+    """Run every stored report, in order of time, through a detector that starts from nothing. Nothing is sent.
+
+    Args:
+        routes: of which it is said what they would have been told.
+    """
     registry = _fresh_registry(tx)
     fleet = DetectorFleet(read_models(tx), registry, settings)
     book = AlertBook(registry, hold_windows=hold_windows)
@@ -54,6 +82,7 @@ def replay(tx: Connection, settings: Settings, *, hold_windows: int = 3) -> Repl
         reports, frames = reports + len(entries), frames + sum(entry.frames for entry in entries)
     alerts = sorted(raised.values(), key=lambda alert: (alert.opened_ms, alert.id))
     shown = [alert for alert in alerts if not alert.inhibited_by]
+    silenced = _silenced(tx, shown)
     first, last = tx.execute(select(func.min(REPORT.c.at_ms), func.max(REPORT.c.at_ms))).one()
     return Replay(
         reports=reports,
@@ -64,10 +93,31 @@ def replay(tx: Connection, settings: Settings, *, hold_windows: int = 3) -> Repl
         pages_a_week=settings.pages_a_week,
         page_at=fleet.page_at,
         warn_at=fleet.warn_at,
+        fired=len(shown),
+        by_severity={severity: sum(alert.severity == severity for alert in shown) for severity in reversed(SEVERITIES)},
+        by_scope=dict(Counter(f"{alert.scope_kind} {alert.scope}" for alert in shown).most_common()),
+        silenced=len(silenced),
+        routes=_told(tx, [alert for alert in shown if alert.id not in silenced], routes),
         pages=sum(alert.severity in ("page", "critical") for alert in shown),
         warnings=sum(alert.severity == "warn" for alert in shown),
         alerts=alerts,
     )
+
+
+def _silenced(tx: Connection, alerts: list[Alert]) -> set[str]:
+    """Alerts that a silence of the store covers from first to last."""
+    silences, facts = read_silences(tx), read_facts(tx, alerts)
+    found = [(alert, find_silence(silences, facts[alert.id], alert.opened_ms)) for alert in alerts]
+    return {alert.id for alert, silence in found if silence and (alert.closed_ms or NEVER_MS) <= silence[1]}
+
+
+def _told(tx: Connection, alerts: list[Alert], routes: Sequence[RouteSettings]) -> list[RouteReplay]:
+    facts, told = read_facts(tx, alerts), []
+    for route in routes:
+        wanted = [alert for alert in alerts if route.matcher.fits(facts[alert.id])]
+        late = [alert for alert in wanted if (alert.closed_ms or NEVER_MS) - alert.opened_ms >= route.after_ms]
+        told.append(RouteReplay(route.name, len(late), len(late) + sum(alert.closed_ms is not None for alert in late)))
+    return told
 
 
 def _fresh_registry(tx: Connection) -> Registry:

@@ -198,3 +198,101 @@ REFERENCE = Table(
     comment="a device's own normal: learnt from its reports since `since_ms`, once there are enough healthy ones",
 )
 Index("reference_due", REFERENCE.c.learnt_ms, REFERENCE.c.since_ms)
+
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("alert", String(16), primary_key=True),
+    Column("revision", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("fresh", Boolean, nullable=False),
+    comment="the last change of each alert that people are told of; `fresh` until every route knows that it is there",
+)
+Index("outbox_fresh", OUTBOX.c.fresh)
+
+DELIVERY = Table(
+    "delivery",
+    METADATA,
+    Column("route", String(64), primary_key=True),
+    Column("alert", String(16), primary_key=True),
+    Column("told", Text, nullable=False),
+    Column("told_ms", BigInteger),
+    Column("due_ms", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("failing_ms", BigInteger),
+    Column("held", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("given_up_ms", BigInteger),
+    comment="what a route was told of an alert last, and when it is to be looked at again; no `due_ms`: nothing to do",
+)
+Index("delivery_due", DELIVERY.c.route, DELIVERY.c.due_ms)
+Index("delivery_alert", DELIVERY.c.alert)
+
+ROUTE_STATE = Table(
+    "route_state",
+    METADATA,
+    Column("route", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("sent", BigInteger, nullable=False),
+    Column("sent_ms", BigInteger),
+    Column("failures", BigInteger, nullable=False),
+    Column("failing_ms", BigInteger),
+    Column("error", Text, nullable=False),
+    Column("next_ms", BigInteger),
+    comment="how a route does: messages taken, since when it fails, and when it is tried again",
+)
+
+ROUTE_LEASE = Table(
+    "route_lease",
+    METADATA,
+    Column("name", String(16), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    comment="which process delivers alerts",
+)
+
+SILENCE = Table(
+    "silence",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("matcher", Text, nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("weekly", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("made_ms", BigInteger, nullable=False),
+    Column("expired_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    comment="silences, maintenance and change-over windows; `ended_ms` is the end of the last one dealt with",
+)
+
+ACKNOWLEDGEMENT = Table(
+    "acknowledgement",
+    METADATA,
+    Column("alert", String(16), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("note", Text, nullable=False),
+    comment="who saw an alert, which stops escalation and reminders",
+)
+
+JUDGEMENT = Table(
+    "judgement",
+    METADATA,
+    Column("alert", String(16), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("real", Boolean, nullable=False),
+    Column("note", Text, nullable=False),
+    comment="whether there was something to be found where an alert said so",
+)
+
+DIAL = Table(
+    "dial",
+    METADATA,
+    Column("from_ms", BigInteger, primary_key=True),
+    Column("pages_a_week", Float, nullable=False),
+    comment="false pages a week that were promised, from when on",
+)

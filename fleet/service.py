@@ -22,6 +22,7 @@ from fleet.inbox import Message, apart, read_batch, set_aside
 from fleet.ingest import Ingest, Outcome
 from fleet.link import Link
 from fleet.operations.metrics import Turn
+from fleet.silences import end_changeovers
 
 BATCH_S = 0.25
 TICK_S = 0.5
@@ -171,6 +172,7 @@ class Monitor:
         if beat is not self._beat:
             with suppress(NotWritable), self._engine.begin() as tx:
                 write_heartbeat(tx, beat)
+                end_changeovers(tx, self._clock_ms())
             self._beat = beat
 
     def _answer(self, outcome: Outcome) -> None:

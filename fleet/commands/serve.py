@@ -37,6 +37,7 @@ _FILE = click.Path(path_type=Path)
 @interval_option
 @hold_option
 @click.option("--client-id", default="lineside-fleet", show_default=True, help="Name of this monitor on the broker.")
+@click.option("--routes", type=_FILE, metavar="FILE", help="Tell of alerts on these routes, TOML.")
 @click.option("--metrics", metavar="HOST:PORT", help="Answer /metrics, /healthz and /readyz there; default: nowhere.")
 @click.option(
     "--log", type=click.Choice(["plain", "json"]), default="plain", show_default=True, help="Lines on stderr."
@@ -55,6 +56,7 @@ def serve(
     interval_s: float,
     hold_windows: int,
     client_id: str,
+    routes: Path | None,
     metrics: str | None,
     log: str,
     as_json: bool,
@@ -84,6 +86,7 @@ def serve(
         announce=_announce_json if as_json else _announce,
         say=_say_json if log == "json" else lambda line: click.echo(f"lineside-fleet: {line}", err=True),
         metrics=parse_listen(metrics) if metrics else None,
+        routes=routes,
     )
 
 

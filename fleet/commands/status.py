@@ -77,7 +77,7 @@ def _picture(found: FleetStatus) -> Group:
         table.add_column(name)
     for name in ("reports", "frames/min", "missing", "gaps", "score"):
         table.add_column(name, justify="right")
-    table.add_column("alert")
+    table.add_column("alert", no_wrap=True)
     for device in found.devices:
         table.add_row(*_cells(device, found.at_ms))
     return Group(*([Text(found.trouble, "bold red")] if found.trouble else []), table)

@@ -64,7 +64,7 @@ def test_a_dirty_lens_pages_and_a_changeover_is_one_site_alert(plant, seed):
     devices = [(w, c.alert) for w, c in changes if c.alert.scope_kind == "device" and not c.alert.inhibited_by]
     sites = [(w, c.alert) for w, c in changes if c.alert.scope_kind == "site"]
     assert {alert.scope for _, alert in devices} == {"cam-1b"}
-    paged = [w for w, alert in devices if alert.severity == "page"]
+    paged = [w for w, alert in devices if alert.severity in ("page", "critical")]
     assert paged and paged[0] - 5 <= 30
     assert len({alert.id for _, alert in sites}) == 1 and sites[0][1].devices == ["cam-2a", "cam-2b", "cam-2c"]
     assert sites[0][1].scope == sites[0][1].site == "line-2"
@@ -81,7 +81,7 @@ def test_the_text_says_what_how_much_since_when_and_how_sure(plant):
     _, ingest, speakers = line(plant, places={"cam-1b": ("line-1", "bracket")})
     changes = run(ingest, speakers, 70, lambda device, window: "dirty" if window >= 40 else "healthy")
     alert = changes[-1][1].alert
-    assert alert.severity == "page" and "x baseline (" in alert.text and "since 20" in alert.text
+    assert alert.severity == "critical" and "x baseline (" in alert.text and "since 20" in alert.text
     assert "e-value 10^" in alert.text and "independent frames" in alert.text and "no peers" in alert.text
     assert alert.ratio > 1.5 and alert.ratio_low < alert.ratio < alert.ratio_high
     onset = (alert.onset_ms - speakers[0].message(speakers[0].report()).received_ms) / 1000 + 71

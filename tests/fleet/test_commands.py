@@ -117,7 +117,7 @@ def test_status_alerts_and_replay_agree(plant, run):
     fill(plant, "dirty")
     (device,) = json.loads(run("status", "--json"))["devices"]
     (alert,) = json.loads(run("alerts", "--json"))
-    assert device["severity"] == alert["severity"] == "page" and device["alerts"] == [alert["id"]]
+    assert device["severity"] == alert["severity"] == "critical" and device["alerts"] == [alert["id"]]
     assert "cam-1" in run("status") and alert["text"] in run("alerts")
     past = json.loads(run("replay", "--json", "--interval", "1"))
     assert (past["reports"], past["pages"], past["frames"]) == (70, 1, 1400)

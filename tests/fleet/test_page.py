@@ -48,7 +48,7 @@ def test_programs_get_json(address):
     assert fetch(address, "/healthz") == {"status": "ok"}
     (device,) = fetch(address, "/api/status")["devices"]
     (alert,) = fetch(address, "/api/alerts")
-    assert device["alerts"] == [alert["id"]] and alert["severity"] == "page"
+    assert device["alerts"] == [alert["id"]] and alert["severity"] == "critical"
     past = fetch(address, "/api/devices/cam-1")
     assert len(past["points"]) == 70 and past["labels"] == ["good", "scratch"]
     assert abs(sum(map(sum, past["seen"])) - 1) < 1e-9 and abs(sum(map(sum, past["normal"])) - 1) < 1e-9
@@ -99,7 +99,7 @@ def test_people_see_devices_histograms_and_alerts(address, page):
     page.goto(address)
     page.get_by_text("Devices online").wait_for()
     assert page.locator("table a").all_inner_texts() == ["cam-1"]
-    assert page.locator("td .ls-badge-page").inner_text() == "page"
+    assert page.locator("td .ls-badge-critical").inner_text() == "critical"
     page.locator("table a").click()
     page.get_by_text("Evidence of drift").wait_for()
     page.locator("canvas").nth(4).wait_for()

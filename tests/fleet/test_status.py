@@ -161,10 +161,11 @@ def test_the_rate_reads_the_recent_reports_by_their_index(file_plant):
 def test_an_alert_of_a_device_that_went_silent_is_marked(plant):
     engine, last_ms = filled(plant, "dirty")
     found = status_of(engine, last_ms + 3_600_000)
-    assert (found.devices[0].severity, found.devices[0].silent_since_ms) == ("page", last_ms)
+    assert (found.devices[0].severity, found.devices[0].silent_since_ms) == ("critical", last_ms)
     assert found.silent == {"cam-1": last_ms}
     assert status_of(engine, last_ms).silent == {}
-    assert "page, silent" in CliRunner().invoke(cli, ["status", "--store", plant.url]).stdout
+    status = CliRunner().invoke(cli, ["status", "--store", plant.url])
+    assert "critical, silent" in status.stdout
 
 
 def test_names_of_devices_are_neither_markup_nor_orders_to_the_terminal(plant):

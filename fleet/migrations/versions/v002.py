@@ -1,4 +1,4 @@
-"""Schema 2: what follows from reports is stored after them, and a device has a normal of its own."""
+"""Schema 2: what follows from reports is stored after them, devices have a normal of their own, alerts have routes."""
 
 from __future__ import annotations
 
@@ -23,4 +23,90 @@ def upgrade() -> None:
         sa.Column("document", sa.LargeBinary),
     )
     op.create_index("reference_due", "reference", ["learnt_ms", "since_ms"])
+    _alerts()
     op.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
+
+
+def _alerts() -> None:
+    op.create_table(
+        "acknowledgement",
+        sa.Column("alert", sa.String(length=16), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("who", sa.String(length=64), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("alert"),
+    )
+    op.create_table(
+        "delivery",
+        sa.Column("route", sa.String(length=64), nullable=False),
+        sa.Column("alert", sa.String(length=16), nullable=False),
+        sa.Column("told", sa.Text(), nullable=False),
+        sa.Column("told_ms", sa.BigInteger(), nullable=True),
+        sa.Column("due_ms", sa.BigInteger(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("failing_ms", sa.BigInteger(), nullable=True),
+        sa.Column("held", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("given_up_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("route", "alert"),
+    )
+    op.create_index("delivery_alert", "delivery", ["alert"], unique=False)
+    op.create_index("delivery_due", "delivery", ["route", "due_ms"], unique=False)
+    op.create_table(
+        "dial",
+        sa.Column("from_ms", sa.BigInteger(), nullable=False),
+        sa.Column("pages_a_week", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("from_ms"),
+    )
+    op.create_table(
+        "judgement",
+        sa.Column("alert", sa.String(length=16), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("who", sa.String(length=64), nullable=False),
+        sa.Column("real", sa.Boolean(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("alert"),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("alert", sa.String(length=16), nullable=False),
+        sa.Column("revision", sa.String(length=64), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("fresh", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("alert"),
+    )
+    op.create_index("outbox_fresh", "outbox", ["fresh"], unique=False)
+    op.create_table(
+        "route_lease",
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("until_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "route_state",
+        sa.Column("route", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("sent", sa.BigInteger(), nullable=False),
+        sa.Column("sent_ms", sa.BigInteger(), nullable=True),
+        sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("failing_ms", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("next_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("route"),
+    )
+    op.create_table(
+        "silence",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("matcher", sa.Text(), nullable=False),
+        sa.Column("from_ms", sa.BigInteger(), nullable=False),
+        sa.Column("until_ms", sa.BigInteger(), nullable=False),
+        sa.Column("weekly", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("who", sa.String(length=64), nullable=False),
+        sa.Column("made_ms", sa.BigInteger(), nullable=False),
+        sa.Column("expired_ms", sa.BigInteger(), nullable=True),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
