@@ -27,6 +27,7 @@ from fleet.quarantine import keep
 from fleet.reading import Reading
 from fleet.registry import Registry
 from fleet.requests import Request, pending, settle
+from fleet.rollup import note
 from fleet.schema import DETECTOR, DEVICE, EVENT, META, MODEL, REPORT
 from fleet.store import upsert
 
@@ -130,6 +131,7 @@ class Ingest:
         self.own.restart(tx, found, now_ms, learnt=False)
         self.ledger.write(tx, entries, self._number)
         write_gaps(tx, entries)
+        note(tx, [*((entry.device, entry.at_ms) for entry in entries), *self.ledger.replaced])
         self.alerts.write(tx, outcome.changes)
         self.dirty.touch((entry.device for entry in entries), self._number)
         self._write_memory(tx)

@@ -27,6 +27,7 @@ from fleet.operations.health import Pulse
 from fleet.operations.listener import listening
 from fleet.operations.metrics import Turn, WorkerMetrics
 from fleet.page_ledger import write_dial
+from fleet.retention import Limits
 from fleet.routes.run import delivering
 from fleet.service import Announce, Monitor
 from fleet.store import one_writer, open_store, shown
@@ -55,9 +56,10 @@ def run_monitor(
     say: Callable[[str], None],
     metrics: tuple[str, int] | None = None,
     routes: Path | None = None,
+    limits: Limits = Limits(),  # noqa: B008
 ) -> None:
     """Serve until SIGINT or SIGTERM; `metrics` is where metrics and health are to be had, `routes` the file that says
-    who is told of alerts.
+    who is told of alerts, `limits` how long what is kept.
 
     Raises:
         BadInput: a bad store URL, another monitor on this store, or a port that is taken.
@@ -80,7 +82,15 @@ def run_monitor(
             f"warn at {ingest.fleet.warn_at:.1f}"
         )
         monitor = Monitor(
-            engine, ingest, link, announce=announce, say=say, clock_ms=_clock_ms, tend=tend, observe=observe
+            engine,
+            ingest,
+            link,
+            announce=announce,
+            say=say,
+            clock_ms=_clock_ms,
+            tend=tend,
+            observe=observe,
+            limits=limits,
         )
         with without_collector():
             monitor.run(stop)

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.engine import Connection, Row
 
 from device_agent.contract.histogram import dense_cells, sparse_counts
 from device_agent.contract.report import CLOCK_SYNCED, DeviceReport, read_report
 from fleet.inbox import Arrival
+from fleet.retention import forgotten_ms
 from fleet.schema import BOOT, REPORT, SPOOL
 from fleet.store import append, upsert
 from fleet.watermark import Watermark
@@ -59,7 +60,8 @@ class Entry(msgspec.Struct):
 
 class Ledger:
     """Watermarks and clock offsets of all spools in memory, the rest in the store. `apart`: devices of which something
-    came since the last commit that their stored reports alone do not tell."""
+    came since the last commit that their stored reports alone do not tell. `replaced`: device and time of stored
+    reports in whose place a merged one has come since then."""
 
     def __init__(self) -> None:
         self.marks: dict[tuple[str, int], Watermark] = {}
@@ -67,6 +69,7 @@ class Ledger:
         self._touched: dict[tuple[str, int], None] = {}
         self._dirty: dict[str, set[int]] = defaultdict(set)
         self.apart: set[str] = set()
+        self.replaced: list[tuple[str, int]] = []
         self._moved: set[tuple[str, int]] = set()
 
     @classmethod
@@ -171,6 +174,7 @@ class Ledger:
         first; only after the commit."""
         self._moved.clear()
         self.apart.clear()
+        self.replaced.clear()
         due = list(islice(self._touched, most))
         for spool in due:
             del self._touched[spool]
@@ -214,7 +218,7 @@ class Ledger:
     def _held(self, tx: Connection, unique: dict[Key, Arrival]) -> set[Key]:
         """Keys that the store already holds, as themselves or inside of a merged report."""
         old = [key for key in unique if self._may_be_held(key)]
-        found: set[Key] = set()
+        found = self._removed(tx, unique, old) if old and forgotten_ms(tx) else set()
         columns = tuple_(REPORT.c.device, REPORT.c.epoch, REPORT.c.sequence)
         for chunk in _chunks(old):
             asked = select(REPORT.c.device, REPORT.c.epoch, REPORT.c.sequence, REPORT.c.first).where(columns.in_(chunk))
@@ -227,6 +231,17 @@ class Ledger:
             if any(first <= key[2] < last for first, last in wide.get(key[:2], [])):
                 found.add(key)
         return found
+
+    def _removed(self, tx: Connection, unique: dict[Key, Arrival], old: list[Key]) -> set[Key]:
+        """Those of the keys whose reports were stored once and are gone, as they were over their time: nothing up to
+        them is missing, and they are older than what is kept, or lie before the first report of their spool that is."""
+        passed = [key for key in old if key[2] <= self.marks[key[:2]].contiguous]
+        spools: dict[tuple[str, int], int] = {}
+        for device, epoch in {key[:2] for key in passed}:
+            first = select(func.min(REPORT.c.sequence)).where(REPORT.c.device == device, REPORT.c.epoch == epoch)
+            spools[device, epoch] = tx.scalar(first) or UNKNOWN
+        until_ms = forgotten_ms(tx)
+        return {key for key in passed if key[2] < spools[key[:2]] or self._time(unique[key]) < until_ms}
 
     def _may_be_held(self, key: Key) -> bool:
         mark = self.marks.get(key[:2])
@@ -244,7 +259,8 @@ class Ledger:
             & (REPORT.c.first >= first)
             & (REPORT.c.sequence <= last)
         )
-        rows = tx.execute(select(REPORT.c.payload).where(inside)).all()
+        rows = tx.execute(select(REPORT.c.payload, REPORT.c.at_ms).where(inside)).all()
+        self.replaced += [(device, row.at_ms) for row in rows]
         if rows:
             tx.execute(delete(REPORT).where(inside))
         return _subtract(entry, rows)
@@ -277,7 +293,7 @@ def _stored(row: Row[Any]) -> Entry:
     )
 
 
-def _subtract(entry: Entry, rows: Iterable[Row[tuple[bytes]]]) -> Entry:
+def _subtract(entry: Entry, rows: Iterable[Any]) -> Entry:
     for row in rows:
         entry.lessened = True
         held = read_report(row.payload)

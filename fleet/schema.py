@@ -296,3 +296,32 @@ DIAL = Table(
     Column("pages_a_week", Float, nullable=False),
     comment="false pages a week that were promised, from when on",
 )
+
+ROLLUP = Table(
+    "rollup",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("span", String(1), primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True),
+    Column("model", String(16), primary_key=True),
+    Column("reports", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("parts", BigInteger, nullable=False),
+    Column("same", BigInteger, nullable=False),
+    Column("score", Float),
+    Column("cells", LargeBinary, nullable=False),
+    Column("infer", LargeBinary, nullable=False),
+    Column("quality", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+    comment="sums of an hour (span h) or a day (d) of a device and model; see fleet.rollup",
+)
+Index("rollup_time", ROLLUP.c.span, ROLLUP.c.start_ms)
+
+ROLLUP_DUE = Table(
+    "rollup_due",
+    METADATA,
+    Column("start_ms", BigInteger, primary_key=True),
+    Column("device", String(32), primary_key=True),
+    comment="hours of a device that were summed and are to be summed again, as a report came late",
+)

@@ -22,10 +22,13 @@ from fleet.inbox import Message, apart, read_batch, set_aside
 from fleet.ingest import Ingest, Outcome
 from fleet.link import Link
 from fleet.operations.metrics import Turn
+from fleet.retention import Limits, retain
+from fleet.rollup import roll
 from fleet.silences import end_changeovers
 
 BATCH_S = 0.25
 TICK_S = 0.5
+HOUSE_S, HOUSE_EVERY_MS = 0.05, 30_000
 CLEAR_MS = 86_400_000
 STEP_MS = 3_000
 TOLD = ("opened", "raised", "explained", "inhibited", "closed")
@@ -41,7 +44,7 @@ class Monitor:
     """Turns of the monitor. A batch is taken every `BATCH_S` while messages come, and every `TICK_S` for requests.
 
     `tend` is called every turn, for what else has to be kept alive, and `observe` with what the turn did;
-    `monotonic_ms` is a clock that nobody sets.
+    `monotonic_ms` is a clock that nobody sets. `limits`: how long what is kept.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Monitor:
         monotonic_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
         tend: Callable[[], None] = lambda: None,
         observe: Callable[[Turn], None] = lambda _turn: None,
+        limits: Limits = Limits(),  # noqa: B008
     ) -> None:
         self._engine, self._ingest, self._link = engine, ingest, link
         self._announce, self._say, self._clock_ms = announce, say, clock_ms
@@ -63,6 +67,7 @@ class Monitor:
         self._ahead_ms = clock_ms() - monotonic_ms()
         self._connections = 0
         self._failing = False
+        self._limits, self._house_ms = limits, 0.0
         with engine.connect() as tx:
             self._beat = Heartbeat.first(read_heartbeat(tx), clock_ms())
 
@@ -102,7 +107,18 @@ class Monitor:
         self._failing = False
         self._tell_turn(outcome, messages, began_ms)
         self._answer(outcome)
+        self._keep_house()
         return outcome
+
+    def _keep_house(self) -> None:
+        """Sum hours and remove what is over its time, a little each turn."""
+        now_ms = self._monotonic_ms()
+        if now_ms < self._house_ms:
+            return
+        with suppress(NotWritable), self._engine.begin() as tx:
+            more = roll(tx, self._clock_ms(), spend_s=HOUSE_S)
+            gone = retain(tx, self._clock_ms(), self._limits, spend_s=HOUSE_S)
+            self._house_ms = now_ms if more or gone else now_ms + HOUSE_EVERY_MS
 
     def _tell_turn(self, outcome: Outcome, messages: list[Message], began_ms: float) -> None:
         lag_ms = self._clock_ms() - messages[0].received_ms if messages else 0

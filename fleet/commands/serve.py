@@ -37,6 +37,16 @@ _FILE = click.Path(path_type=Path)
 @interval_option
 @hold_option
 @click.option("--client-id", default="lineside-fleet", show_default=True, help="Name of this monitor on the broker.")
+@click.option(
+    "--report-days",
+    type=click.IntRange(4, 3650),
+    default=7,
+    show_default=True,
+    help="Days that reports are kept.",
+)
+@click.option(
+    "--store-mib", type=click.IntRange(64), metavar="MIB", help="Most that the store may take before older reports go."
+)
 @click.option("--routes", type=_FILE, metavar="FILE", help="Tell of alerts on these routes, TOML.")
 @click.option("--metrics", metavar="HOST:PORT", help="Answer /metrics, /healthz and /readyz there; default: nowhere.")
 @click.option(
@@ -56,6 +66,8 @@ def serve(
     interval_s: float,
     hold_windows: int,
     client_id: str,
+    report_days: int,
+    store_mib: int | None,
     routes: Path | None,
     metrics: str | None,
     log: str,
@@ -74,6 +86,7 @@ def serve(
     from fleet.detector_fleet import Settings
     from fleet.launch import Page, run_monitor
     from fleet.operations.listener import parse_listen
+    from fleet.retention import Limits
 
     settings = Settings(pages_a_week=pages_a_week, interval_ms=max(1, round(interval_s * 1000)))
     run_monitor(
@@ -87,6 +100,7 @@ def serve(
         say=_say_json if log == "json" else lambda line: click.echo(f"lineside-fleet: {line}", err=True),
         metrics=parse_listen(metrics) if metrics else None,
         routes=routes,
+        limits=Limits(report_days=report_days, store_mib=store_mib),
     )
 
 

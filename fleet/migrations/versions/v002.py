@@ -24,6 +24,7 @@ def upgrade() -> None:
     )
     op.create_index("reference_due", "reference", ["learnt_ms", "since_ms"])
     _alerts()
+    _sums()
     op.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
 
 
@@ -109,4 +110,32 @@ def _alerts() -> None:
         sa.Column("expired_ms", sa.BigInteger(), nullable=True),
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
+    )
+
+
+def _sums() -> None:
+    op.create_table(
+        "rollup",
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.Column("span", sa.String(length=1), nullable=False),
+        sa.Column("start_ms", sa.BigInteger(), nullable=False),
+        sa.Column("model", sa.String(length=16), nullable=False),
+        sa.Column("reports", sa.BigInteger(), nullable=False),
+        sa.Column("frames", sa.BigInteger(), nullable=False),
+        sa.Column("dropped", sa.BigInteger(), nullable=False),
+        sa.Column("parts", sa.BigInteger(), nullable=False),
+        sa.Column("same", sa.BigInteger(), nullable=False),
+        sa.Column("score", sa.Float(), nullable=True),
+        sa.Column("cells", sa.LargeBinary(), nullable=False),
+        sa.Column("infer", sa.LargeBinary(), nullable=False),
+        sa.Column("quality", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("device", "span", "start_ms", "model"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("rollup_time", "rollup", ["span", "start_ms"], unique=False)
+    op.create_table(
+        "rollup_due",
+        sa.Column("start_ms", sa.BigInteger(), nullable=False),
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("start_ms", "device"),
     )
