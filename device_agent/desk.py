@@ -14,6 +14,7 @@ from device_agent.clock import wall_s
 from device_agent.config import Camera, Settings, Timing, phase_s
 from device_agent.contract.codec import SCHEMA
 from device_agent.contract.credentials import Credentials
+from device_agent.contract.errors import LinesideError
 from device_agent.contract.manifest import BundleManifest, InputSpec
 from device_agent.contract.report import DeviceReport
 from device_agent.contract.session import Birth
@@ -21,7 +22,7 @@ from device_agent.courier import Courier, Told
 from device_agent.drift import DriftWatch
 from device_agent.frames import LIVE, Frames
 from device_agent.frames.capture import Capture
-from device_agent.identity import expiry
+from device_agent.identity import ending
 from device_agent.measure import device_name
 from device_agent.mqtt import Link
 from device_agent.outputs.line import Line, open_line
@@ -36,7 +37,7 @@ from device_agent.telemetry import Telemetry, clock_synced
 from device_agent.uplink import Clocks, Uplink
 from device_agent.watched import Watched
 
-COUNT_S = 2.0
+COUNT_S, DAY_S = 2.0, 86_400.0
 
 
 class Desk:
@@ -47,7 +48,7 @@ class Desk:
         self._several = len(settings.cameras) > 1
         self._first, self._live = camera is settings.cameras[0], watched.camera(camera.device)
         self.interval_s, self.waiting = settings.interval_s, 0
-        self._counted_s, self._say_birth = 0.0, _nothing
+        self._counted_s, self._looked_s, self._say_birth = 0.0, -DAY_S, _nothing
         self._line: Line | None = None
         self.courier = Courier(self._turned)
 
@@ -56,8 +57,21 @@ class Desk:
         if (now_s := time.monotonic()) - self._counted_s >= COUNT_S:
             self._counted_s, self.waiting = now_s, uplink.waiting
             self._live.gauge("spool_rows", self.waiting)
+        if now_s - self._looked_s >= DAY_S:
+            self._looked_s = now_s
+            self._look_at_certificate()
         if self._first:
             self._watched.progress.courier()
+
+    def _look_at_certificate(self) -> None:
+        """Say at the start, and then once a day, that the certificate has ended or is about to."""
+        broker = self.camera.broker
+        try:
+            said = ending(broker.credentials, datetime.now(timezone.utc)) if broker else ""
+        except LinesideError as error:
+            said = str(error)
+        if said:
+            self.event("certificate", said)
 
     def log(self, kind: str, text: str) -> None:
         """A line for a person, with the camera's name where there are several."""
@@ -77,9 +91,6 @@ class Desk:
         noted = partial(self._watched.noted, self.camera.device)
         self.courier.start(lambda: make_uplink(self.camera, self._settings, self.courier, self.log, noted))
         self._ends.callback(self.courier.stop)
-        broker = self.camera.broker
-        if broker and (fault := expiry(broker.credentials, datetime.now(timezone.utc))):
-            self.event("certificate", fault)
 
     def listen(self, handlers: dict[str, Handler], apply: Callable[[RemoteSettings], None]) -> None:
         """Hear what the fleet asks; what it asked before this start holds at once.

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from device_agent.contract.credentials import Credentials, look_at
 from device_agent.contract.errors import BadInput
 
+AHEAD = datetime.timedelta(days=30)
+
 
 class Certificate(NamedTuple):
     """Whom a certificate names (its common name), and from when to when it holds, in UTC."""
@@ -55,3 +57,12 @@ def expiry(credentials: Credentials, now: datetime.datetime) -> str:
     if now < found.begins:
         return f"the certificate of {found.name!r} holds from {found.begins:%Y-%m-%d}; the clock says {now:%Y-%m-%d}"
     return ""
+
+
+def ending(credentials: Credentials, now: datetime.datetime) -> str:
+    """As `expiry`, and within `AHEAD` of the end that it is near."""
+    if credentials.cert is None or (fault := expiry(credentials, now)):
+        return "" if credentials.cert is None else fault
+    found = read_certificate(credentials.cert)
+    left = found.ends - now
+    return f"the certificate of {found.name!r} expires in {left.days} days; issue another one" if left < AHEAD else ""

@@ -20,10 +20,15 @@ OPEN_TIMEOUT_MS = 4000
 _CAMERA = re.compile(r"[0-9]{1,4}")
 
 
+Silent = Annotated[float, Meta(ge=1, le=86_400)]
+"""Seconds without a frame after which a camera is taken for hung: more for one that hardware triggers."""
+
+
 class CameraOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to ask of a camera: frames per second, and its own picture size in px."""
+    """What to ask of a camera: frames per second, its own picture size in px, and how long it may be silent."""
 
     fps: Fps | None = None
+    silent_s: Silent | None = None
     width: Annotated[int, Meta(ge=16, le=16384)] | None = None
     height: Annotated[int, Meta(ge=16, le=16384)] | None = None
 
@@ -32,6 +37,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Frames per second that are kept of a stream, from the command line."""
 
     fps: Fps | None = None
+    silent_s: Silent | None = None
 
 
 class VideoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

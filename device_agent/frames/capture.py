@@ -100,6 +100,7 @@ class Capture:
         open_s: float = OPEN_S,
     ) -> None:
         self._source, self.spec, self._event, self._clock = source, spec, event, clock
+        silent_s = float(source.options.get("silent_s", silent_s))
         self._silent_s, self._open_s = max(silent_s, 3 / source_fps(source)), max(open_s, 3 / source_fps(source))
         self._next_stamp, self._failures, self._lost = 0, 0, False
         self._ended = False
