@@ -23,8 +23,8 @@ SETTINGS = Settings(interval_ms=1000)
 def as_schema_1(engine) -> None:
     """Take away what schema 2 added: the store as the first version left it, with what it holds."""
     with engine.begin() as tx:
-        tx.execute(text("DROP TABLE reference"))
-        tx.execute(text("DROP TABLE alembic_version"))
+        for table in ("reference", "lease", "worker", "peer_sum", "peer_minute", "alembic_version"):
+            tx.execute(text(f"DROP TABLE {table}"))
         tx.execute(text("DROP INDEX report_batch"))
         for table, column in (("device", "batch"), ("report", "batch"), ("report", "live")):
             tx.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
