@@ -235,6 +235,6 @@ PEER_MINUTE = Table(
     "peer_minute",
     METADATA,
     Column("shard", Integer, primary_key=True, autoincrement=False),
-    Column("minute", BigInteger, nullable=False),
-    comment="the last minute of each shard whose sums are written",
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    comment="minutes of each shard whose sums are written",
 )

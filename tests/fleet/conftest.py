@@ -204,6 +204,7 @@ BOTH = (
     "test_references",
     "test_migrations",
     "test_own_normal",
+    "test_peer_sums",
 )
 """Modules whose tests run on every kind of store."""
 

@@ -229,7 +229,7 @@ RARE = [*((k, what) for k in range(3) for what in ("die", "release")), (-1, "sec
 SCHEDULES = st.lists(st.sampled_from([*3 * STEPS, *8 * [(-1, "lease")], *RARE]), min_size=20, max_size=60)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SCHEDULES)
 def test_whatever_happens_no_two_workers_commit_for_one_shard(site, schedule):
     """Three workers in steps. What one commits is of the newest term of its shard, and a term has one owner."""

@@ -49,6 +49,6 @@ def upgrade() -> None:
     op.create_table(
         "peer_minute",
         sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("minute", sa.BigInteger, nullable=False),
+        sa.Column("minute", sa.BigInteger, primary_key=True, autoincrement=False),
     )
     op.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
