@@ -167,7 +167,7 @@ class Presence:
 
     def turn(self, now_ms: int, *, hearing: bool) -> None:
         """Say at every turn whether the monitor hears (it has its broker, and its store takes what comes)."""
-        if not hearing or not self._hearing or now_ms - self._turn_ms > BREAK_MS:
+        if not hearing or now_ms - self._turn_ms > BREAK_MS:
             self._listening_ms = now_ms
         self._turn_ms, self._hearing = now_ms, hearing
 
