@@ -25,6 +25,10 @@ WRITER = 0x6C696E65
 POSTGRES = "postgresql+psycopg"
 
 
+class StoreAway(Unreachable, NotWritable):
+    """The PostgreSQL server does not answer, or does not let this user in (exit 5): nothing can be written for now."""
+
+
 def open_store(url: str, *, create: bool = False) -> Engine:
     """Engine of the store at `url`, with all tables of this version. Its own failures are NotWritable, at any time.
 
@@ -135,6 +139,8 @@ def check_version(engine: Engine, *, create: bool) -> None:
 
 def _explain(context: ExceptionContext, where: str) -> BaseException | None:
     """A failure of the store in one line. None for an error of ours in what was asked: it is raised as it is."""
+    if context.is_pre_ping:
+        return None  # the pool connects anew, and fails as such if it must
     error = context.sqlalchemy_exception
     if not isinstance(error, DatabaseError) or isinstance(error, IntegrityError | DataError | ProgrammingError):
         return None
@@ -142,7 +148,7 @@ def _explain(context: ExceptionContext, where: str) -> BaseException | None:
     if "not a database" in said or "malformed" in said:
         return BadInput(f"store {where}: not a database, or a damaged one: {said}")
     if context.connection is None and "postgresql" in where:
-        return Unreachable(f"store {where}: {said}")
+        return StoreAway(f"store {where}: {said}")
     return NotWritable(f"store {where}: cannot be written or read: {said}")
 
 
@@ -205,4 +211,14 @@ def append(tx: Connection, table: Table, columns: tuple[str, ...], rows: list[tu
     tx.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", rows)
 
 
-__all__ = ["METADATA", "append", "check_version", "make_engine", "one_writer", "open_store", "shown", "upsert"]
+__all__ = [
+    "METADATA",
+    "StoreAway",
+    "append",
+    "check_version",
+    "make_engine",
+    "one_writer",
+    "open_store",
+    "shown",
+    "upsert",
+]
