@@ -144,7 +144,7 @@ def _explain(context: ExceptionContext, where: str) -> BaseException | None:
     error = context.sqlalchemy_exception
     if not isinstance(error, DatabaseError) or isinstance(error, IntegrityError | DataError | ProgrammingError):
         return None
-    said = " ".join(str(error.orig).lower().split())
+    said = _said(error.orig)
     if "not a database" in said or "malformed" in said:
         return BadInput(f"store {where}: not a database, or a damaged one: {said}")
     if context.connection is None and "postgresql" in where:
@@ -202,13 +202,28 @@ def append(tx: Connection, table: Table, columns: tuple[str, ...], rows: list[tu
     quote = tx.dialect.identifier_preparer.quote
     names = ", ".join(quote(name) for name in columns)
     if tx.dialect.name == "postgresql":
-        cursor = tx.connection.cursor()
-        with cursor.copy(f"COPY {quote(table.name)} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        _copy(tx, f"COPY {quote(table.name)} ({names}) FROM STDIN", rows)
         return
     marks = ", ".join("?" * len(columns))
     tx.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", rows)
+
+
+def _copy(tx: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    """COPY goes past SQLAlchemy, and so would its failures."""
+    import psycopg
+
+    try:
+        with tx.connection.cursor().copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError):
+        raise
+    except psycopg.DatabaseError as error:
+        raise NotWritable(f"store {shown(tx.engine)}: cannot be written or read: {_said(error)}") from error
+
+
+def _said(error: BaseException | None) -> str:
+    return " ".join(str(error).lower().split())
 
 
 __all__ = [

@@ -205,6 +205,7 @@ BOTH = (
     "test_migrations",
     "test_own_normal",
     "test_peer_sums",
+    "test_fuzz",
 )
 """Modules whose tests run on every kind of store."""
 
