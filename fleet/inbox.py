@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from device_agent.contract.report import BACKFILL, U32, U63, DeviceReport, open_
 from device_agent.contract.session import Birth, Event, State
 from device_agent.contract.topics import parse_up, up
 from fleet.soundness import sound
+
+Said = TypeVar("Said", bound=msgspec.Struct)
 
 
 class Message(NamedTuple):
@@ -129,11 +131,27 @@ def _read(batch: Batch, device: str, kind: str, message: Message) -> None:
         for payload in open_backfill(message.payload):
             _read_report(batch, device, message._replace(payload=payload), live=False)
     elif kind == "birth":
-        batch.births.append((device, decode(message.payload, Birth), message.received_ms))
+        batch.births.append((device, storable(decode(message.payload, Birth)), message.received_ms))
     elif kind == "state":
-        batch.states.append((device, decode(message.payload, State), message.received_ms))
+        batch.states.append((device, storable(decode(message.payload, State)), message.received_ms))
     elif kind == "event":
-        batch.events.append((device, decode(message.payload, Event), message.received_ms))
+        batch.events.append((device, storable(decode(message.payload, Event)), message.received_ms))
+
+
+def storable(message: Said) -> Said:
+    """The same with texts that any database takes: PostgreSQL has no character NUL.
+
+    >>> storable(State(16, 1, True, "a\\0b")).reason
+    'a\ufffdb'
+    """
+    changed: dict[str, object] = {}
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        if isinstance(value, str) and "\0" in value:
+            changed[name] = value.replace("\0", "\ufffd")
+        elif isinstance(value, list) and any(isinstance(one, str) and "\0" in one for one in value):
+            changed[name] = [one.replace("\0", "\ufffd") if isinstance(one, str) else one for one in value]
+    return msgspec.structs.replace(message, **changed) if changed else message
 
 
 def _read_report(batch: Batch, device: str, message: Message, *, live: bool) -> None:

@@ -325,3 +325,43 @@ ROLLUP_DUE = Table(
     Column("device", String(32), primary_key=True),
     comment="hours of a device that were summed and are to be summed again, as a report came late",
 )
+
+LEASE = Table(
+    "lease",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("worker", String(64), nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    comment="who serves a shard until when, by the clock of the database; `term` grows whenever it changes hands",
+)
+
+WORKER = Table(
+    "worker",
+    METADATA,
+    Column("worker", String(64), primary_key=True),
+    Column("shards", Text, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    comment="workers that are alive; `shards` are those that one keeps to, empty for one that takes what is free",
+)
+
+PEER_SUM = Table(
+    "peer_sum",
+    METADATA,
+    Column("worker", String(64), primary_key=True),
+    Column("minute", BigInteger, primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("site", String(64), primary_key=True),
+    Column("product", String(64), primary_key=True),
+    Column("sums", LargeBinary, nullable=False),
+    comment="what the devices of a worker saw together, float64 each, at the end of a minute, see fleet.peer_sums",
+)
+Index("peer_sum_minute", PEER_SUM.c.minute, PEER_SUM.c.model)
+
+PEER_MINUTE = Table(
+    "peer_minute",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    comment="minutes of each shard whose sums are written",
+)

@@ -25,6 +25,10 @@ WRITER = 0x6C696E65
 POSTGRES = "postgresql+psycopg"
 
 
+class StoreAway(Unreachable, NotWritable):
+    """The PostgreSQL server does not answer, or does not let this user in (exit 5): nothing can be written for now."""
+
+
 def open_store(url: str, *, create: bool = False) -> Engine:
     """Engine of the store at `url`, with all tables of this version. Its own failures are NotWritable, at any time.
 
@@ -144,14 +148,16 @@ def check_version(engine: Engine, *, create: bool) -> None:
 
 def _explain(context: ExceptionContext, where: str) -> BaseException | None:
     """A failure of the store in one line. None for an error of ours in what was asked: it is raised as it is."""
+    if context.is_pre_ping:
+        return None  # the pool connects anew, and fails as such if it must
     error = context.sqlalchemy_exception
     if not isinstance(error, DatabaseError) or isinstance(error, IntegrityError | DataError | ProgrammingError):
         return None
-    said = " ".join(str(error.orig).lower().split())
+    said = _said(error.orig)
     if "not a database" in said or "malformed" in said:
         return BadInput(f"store {where}: not a database, or a damaged one: {said}")
     if context.connection is None and "postgresql" in where:
-        return Unreachable(f"store {where}: {said}")
+        return StoreAway(f"store {where}: {said}")
     return NotWritable(f"store {where}: cannot be written or read: {said}")
 
 
@@ -205,13 +211,38 @@ def append(tx: Connection, table: Table, columns: tuple[str, ...], rows: list[tu
     quote = tx.dialect.identifier_preparer.quote
     names = ", ".join(quote(name) for name in columns)
     if tx.dialect.name == "postgresql":
-        cursor = tx.connection.cursor()
-        with cursor.copy(f"COPY {quote(table.name)} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        _copy(tx, f"COPY {quote(table.name)} ({names}) FROM STDIN", rows)
         return
     marks = ", ".join("?" * len(columns))
     tx.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", rows)
 
 
-__all__ = ["METADATA", "append", "check_version", "make_engine", "one_writer", "open_store", "shown", "upsert"]
+def _copy(tx: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    """COPY goes past SQLAlchemy, and so would its failures."""
+    import psycopg
+
+    try:
+        with tx.connection.cursor().copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError):
+        raise
+    except psycopg.DatabaseError as error:
+        raise NotWritable(f"store {shown(tx.engine)}: cannot be written or read: {_said(error)}") from error
+
+
+def _said(error: BaseException | None) -> str:
+    return " ".join(str(error).lower().split())
+
+
+__all__ = [
+    "METADATA",
+    "StoreAway",
+    "append",
+    "check_version",
+    "make_engine",
+    "one_writer",
+    "open_store",
+    "shown",
+    "upsert",
+]

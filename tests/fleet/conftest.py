@@ -206,6 +206,8 @@ BOTH = (
     "test_own_normal",
     "test_backup",
     "test_rollup",
+    "test_peer_sums",
+    "test_fuzz",
 )
 """Modules whose tests run on every kind of store."""
 

@@ -25,7 +25,39 @@ def upgrade() -> None:
     op.create_index("reference_due", "reference", ["learnt_ms", "since_ms"])
     _alerts()
     _sums()
+    _workers()
     op.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
+
+
+def _workers() -> None:
+    op.create_table(
+        "lease",
+        sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("worker", sa.String(64), nullable=False),
+        sa.Column("term", sa.BigInteger, nullable=False),
+        sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "worker",
+        sa.Column("worker", sa.String(64), primary_key=True),
+        sa.Column("shards", sa.Text, nullable=False),
+        sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "peer_sum",
+        sa.Column("worker", sa.String(64), primary_key=True),
+        sa.Column("minute", sa.BigInteger, primary_key=True),
+        sa.Column("model", sa.String(64), primary_key=True),
+        sa.Column("site", sa.String(64), primary_key=True),
+        sa.Column("product", sa.String(64), primary_key=True),
+        sa.Column("sums", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("peer_sum_minute", "peer_sum", ["minute", "model"])
+    op.create_table(
+        "peer_minute",
+        sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("minute", sa.BigInteger, primary_key=True, autoincrement=False),
+    )
 
 
 def _alerts() -> None:
