@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +117,7 @@ class Plant:
 
     def __init__(self, folder: Path, server: str | None = None) -> None:
         self.folder, self._server = folder, server
+        self._engines: list[Engine] = []
         self.url = f"sqlite:///{folder / 'fleet.db'}" if server is None else self._database()
         counts = np.zeros((2, 2, BINS), np.int64)
         good, defect = shares(0.01, 0.002), shares(0.01, 0.9)
@@ -146,6 +147,11 @@ class Plant:
         engine.dispose()
         return self._server.rpartition("/")[0] + f"/{name}"
 
+    def close(self) -> None:
+        """Give back what the server lends to few only: its connections."""
+        for engine in self._engines:
+            engine.dispose()
+
     def wipe(self, engine: Engine) -> None:
         """The store from nothing."""
         engine.dispose()
@@ -168,6 +174,7 @@ class Plant:
     def open(self, *, models: bool = True, places: dict[str, tuple[str, str]] | None = None) -> Engine:
         """The store, with the models imported and devices placed at (site, product)."""
         engine = open_store(self.url, create=True)
+        self._engines.append(engine)
         with engine.begin() as tx:
             if models:
                 write_models(tx, models_of(self.manifest, SHA, START_MS))
@@ -220,10 +227,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def plant(request: pytest.FixtureRequest, tmp_path: Path) -> Plant:
+def plant(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plant]:
     """A plant of its own for each test, on SQLite unless the test asks for another store."""
     server = request.getfixturevalue("postgres_url") if getattr(request, "param", "") == "postgres" else None
-    return Plant(tmp_path, server)
+    plant = Plant(tmp_path, server)
+    yield plant
+    plant.close()
 
 
 @pytest.fixture

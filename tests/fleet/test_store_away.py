@@ -18,7 +18,9 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture
 def plant(postgres_url, tmp_path):
-    return Plant(tmp_path, postgres_url)
+    plant = Plant(tmp_path, postgres_url)
+    yield plant
+    plant.close()
 
 
 def cut_connections(plant) -> None:
