@@ -127,16 +127,21 @@ def guess_common_cause(kind: str, count: int, changed: int, members: int, exampl
 
     >>> guess_common_cause("light", 4, 4, 5, "cam-1: light: brightness 60, was 120", new_models=0)
     'light: 4 of the 4 devices that changed show it (cam-1: light: brightness 60, was 120)'
+    >>> guess_common_cause("lens", 3, 3, 5, "cam-2: lens: dirt or focus", new_models=0)[:47]
+    'product or material: 3 of 5 devices of the site'
     >>> guess_common_cause("product or parts", 4, 4, 5, "", new_models=0)
     'product or material: 4 of 5 devices of the site changed together, their pictures as sharp and as bright as before'
     """
-    if kind in ("light", "lens") and count >= COMMON_SHARE * changed:
+    common = count >= COMMON_SHARE * changed
+    if kind == "light" and common:
         return f"{kind}: {count} of the {changed} devices that changed show it ({example})"
     if new_models >= COMMON_SHARE * changed:
         return (
             f"model: {new_models} of the {changed} devices that changed are odd since the first reports of their model"
         )
     unchanged = ", their pictures as sharp and as bright as before" if kind.startswith("product") else ""
+    if kind == "lens" and common:  # lenses get dirty one by one; a surface looks sharper or softer everywhere
+        unchanged = f", and the sharpness of {count} of them ({example})"
     return f"product or material: {changed} of {members} devices of the site changed together{unchanged}"
 
 

@@ -63,9 +63,20 @@ def name(device: int) -> str:
 
 def birth(device: int) -> bytes:
     """What a device says when it connects."""
-    return encode(
-        Birth(SCHEMA, epoch(device), 1, "0.1.0", MODEL, "bench", [], "litert-int8", INTERVAL_MS, "bench", True)
+    said = Birth(
+        schema=SCHEMA,
+        epoch=epoch(device),
+        boot=1,
+        agent="0.1.0",
+        model=MODEL,
+        model_name="bench",
+        labels=[],
+        runtime="litert-int8",
+        interval_ms=INTERVAL_MS,
+        hardware="bench",
+        clock_synced=True,
     )
+    return encode(said)
 
 
 def epoch(device: int) -> int:

@@ -25,7 +25,7 @@ def run(make_bundle: MakeBundle, tmp_path: Path) -> Callable[..., list[dict[str,
 
     def begin(text: str, *more: str) -> list[dict[str, object]]:
         config = tmp_path / "agent.toml"
-        config.write_text(f'bundle = "{bundle}"\nstate = "state"\ndevice = "press-1"\ninterval = 0.3\n{text}')
+        config.write_text(f'bundle = "{bundle}"\nstate = "state"\ndevice = "press-1"\ninterval = 5\n{text}')
         command = [*AGENT, "--config", str(config), *more]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
