@@ -8,20 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
-from device_agent.detector.evalue import (
-    Floats,
-    independence,
-    log_mean_exp,
-    phi_of_pairs,
-    poisson_limits,
-    tilt,
-    warn_threshold,
-)
+from device_agent.detector import evidence
+from device_agent.detector.compiled import compiled_weigh
+from device_agent.detector.evalue import Floats, phi_of_pairs, poisson_limits, warn_threshold
+from device_agent.detector.evidence import Parts, Reports, Rule
+from device_agent.detector.packed import UNKNOWN, dither, pack_signed, pack_sum, unpack_signed, unpack_sum
 from device_agent.detector.reference import Reference
 from device_agent.detector.streams import Integers, StreamSet
+from device_agent.detector.table import ReferenceTable, Rows
 
-Rows = NDArray[np.intp]
-LAYOUT = 1
+LAYOUT = 2
+LEARN_PAIRS = 1e6
+SINGLE = np.dtype(
+    [("windows", np.uint32)]
+    + [(name, np.uint16) for name in ("run_same", "pairs", "changes", "block")]
+    + [("run_identical", np.uint8), ("level", np.uint8)]
+)
+"""Of a device: windows seen, run of same-cell pairs, pairs and those of them that changed cell, windows of the block
+that may clear its level, reports of bit-equal frames in a row, and its level."""
 
 
 class Verdicts(NamedTuple):
@@ -56,14 +60,16 @@ class Detector:
     Score = ln mean over s and j of e^W: an average of e-detectors is one (Shin, Ramdas and Rinaldo 2023), so a healthy
     device reaches h at most once in e^h windows on average. Levels hold until each stream that still has evidence ran
     `clear_windows` windows at a rate under 1 + (r - 1) / 2 times its reference; then W starts from nothing.
+    What is kept of a device is in few bytes (`packed`, `device_bytes`); W ends at 64.
 
     Args:
         streams: of the model.
         reference: one row for each device.
         page, warn: scores, see `threshold` and `warn_threshold`.
         tolerance, tolerance_peers: harmless change r of a rate, without and with peers.
-        clear_windows: 6 hours of one-minute windows by default.
+        clear_windows: 6 hours of one-minute windows by default; windows without a frame do not count.
         frozen_windows: reports in a row with nothing but bit-equal frames that make a frozen camera.
+        compiled: let numba, where it is installed, do the bets; the decisions are the same.
     """
 
     def __init__(
@@ -77,48 +83,48 @@ class Detector:
         tolerance_peers: float = 1.15,
         clear_windows: int = 360,
         frozen_windows: int = 3,
+        compiled: bool = False,
     ) -> None:
         self.streams = streams
-        self.reference = reference
+        self.reference = ReferenceTable(reference)
         self.page = page
         self.warn = warn_threshold(page) if warn is None else warn
         self.tolerance, self.tolerance_peers = tolerance, tolerance_peers
         self.clear_windows, self.frozen_windows = clear_windows, frozen_windows
-        self._state = self._blank(len(reference))
-
-    def _blank(self, devices: int) -> NDArray[np.void]:
-        count, bets = self.streams.lifts.shape
-        per_stream = [(name, np.float32, (count,)) for name in ("x", "expected", "n", "since", "block_x", "block_e")]
-        single = [(name, np.float32) for name in ("score", "pairs", "same", "run_same")]
-        whole = [("windows", np.int64), ("block", np.int32), ("run_identical", np.int16), ("level", np.int8)]
-        blank = np.zeros(devices, [("layout", np.int8), ("w", np.float32, (count, bets)), *per_stream, *single, *whole])
-        blank["layout"] = LAYOUT
-        return blank
+        self._weigh = (compiled_weigh() if compiled else None) or evidence.weigh
+        self._parts = Parts.of(streams)
+        self._words = np.zeros((len(reference), self._parts.calm.stop), np.uint16)
+        self._single = np.zeros(len(reference), SINGLE)
 
     def __len__(self) -> int:
-        return len(self._state)
+        return len(self._single)
+
+    @property
+    def device_bytes(self) -> int:
+        """All that is kept of a device that has a reference of its own, this one included."""
+        return self._words.shape[1] * 2 + SINGLE.itemsize + self.reference.row_bytes
 
     def grow(self, reference: Reference) -> None:
         """Add a device for each row of `reference`."""
-        self.reference = self.reference.joined(reference)
-        self._state = np.concatenate([self._state, self._blank(len(reference))])
+        self.reference.grow(reference)
+        more = len(reference)
+        self._words = np.concatenate([self._words, np.zeros((more, self._words.shape[1]), np.uint16)])
+        self._single = np.concatenate([self._single, np.zeros(more, SINGLE)])
 
     def reset(self, rows: Rows, reference: Reference | None = None) -> None:
         """Start from nothing: after an acknowledgement, a deployment, a change-over or a new `reference` (row by row).
 
         The count of windows and what was learnt of the correlation of frames stay.
         """
-        blank = self._blank(len(rows))
-        for name in ("windows", "pairs", "same"):
-            blank[name] = self._state[name][rows]
-        self._state[rows] = blank
+        self._words[rows] = 0
+        for name in ("run_same", "block", "run_identical", "level"):
+            self._single[name][rows] = 0
         if reference is not None:
-            for name, values in vars(self.reference).items():
-                values[rows] = getattr(reference, name)
+            self.reference.put(rows, reference)
 
     def state(self, row: int) -> bytes:
         """Memory of one device, of a fixed size for a model."""
-        return bytes(self._state[row].tobytes())
+        return bytes([LAYOUT]) + self._single[row].tobytes() + self._words[row].tobytes()
 
     def restore(self, row: int, memory: bytes) -> None:
         """Take up the memory that `state` gave.
@@ -126,28 +132,29 @@ class Detector:
         Raises:
             BadInput: memory of another layout or model.
         """
-        if len(memory) != self._state.itemsize or memory[0] != LAYOUT:
-            raise BadInput(
-                f"detector: {len(memory)} bytes of memory, this model has {self._state.itemsize} of layout 1"
-            )
-        self._state[row] = np.frombuffer(memory, self._state.dtype)[0]
+        size = 1 + SINGLE.itemsize + 2 * self._words.shape[1]
+        if len(memory) != size or memory[0] != LAYOUT:
+            raise BadInput(f"detector: {len(memory)} bytes of memory, this model has {size} of layout {LAYOUT}")
+        self._single[row] = np.frombuffer(memory, SINGLE, 1, 1)[0]
+        self._words[row] = np.frombuffer(memory, np.uint16, -1, 1 + SINGLE.itemsize)
 
     def phi(self, rows: Rows) -> Floats:
         """Over-dispersion (rows, streams): of the reference, or learnt from pairs while it has none."""
-        known = self.reference.phi[rows]
-        if not np.isnan(known).any():
-            return known
-        state = self._state
-        learnt = phi_of_pairs(
-            state["same"][rows].astype(np.float64), state["pairs"][rows].astype(np.float64), self.reference.agree[rows]
-        )
-        return np.where(np.isnan(known), learnt[:, None], known)
+        normal = self.reference.take(rows)
+        learnt = self._learnt(self._single[rows], normal.agree)
+        return np.where(np.isnan(normal.phi), learnt[:, None], normal.phi)
+
+    def _learnt(self, single: NDArray[np.void], agree: Floats) -> Floats:
+        """Over-dispersion (n,) that the pairs of these devices show."""
+        pairs = unpack_sum(single["pairs"])
+        return phi_of_pairs(np.maximum(pairs - unpack_sum(single["changes"]), 0), pairs, agree)
 
     def tally(self, rows: Rows, counts: Integers, frames: Integers, same: Integers) -> tuple[Floats, Floats, Floats]:
         """Events, expected events and over-dispersion, (rows, streams) each: what `Peers.update` takes."""
         events, trials = self.streams.tally(counts, frames, same)
-        p0 = self.reference.p0[rows]
-        return np.where(np.isnan(p0), 0, events), np.nan_to_num(p0) * trials, self.phi(rows)
+        p0 = self.reference.take(rows).p0
+        known = ~np.isnan(p0)
+        return np.where(known, events, 0), np.where(known, p0 * trials, 0), self.phi(rows)
 
     def update(
         self,
@@ -190,48 +197,26 @@ class Detector:
         identical: Integers,
         m_peers: Floats | None,
     ) -> Verdicts:
-        x, trials = self.streams.tally(counts, frames, same)
-        phi = self.phi(rows)
-        multiplier = np.ones_like(x) if m_peers is None else np.where(np.isnan(m_peers), 1.0, m_peers)
-        w = self._bet(rows, x, trials, phi, multiplier, m_peers)
-        now = self._state[rows]
-        now["w"] = w
-        live = w.max(axis=2) > 0
-        expected = np.nan_to_num(self.reference.p0[rows]) * trials * multiplier
-        for name, more in (("x", x), ("expected", expected), ("n", trials), ("since", 1.0)):
-            now[name] = np.where(live, now[name] + more, 0)
+        now = self._single[rows]
+        agree, *frozen_normal, armed = self.reference.single(rows)
         now["windows"] += 1
-        log_e = log_mean_exp(w, axis=2)
-        score = log_mean_exp(log_e, axis=1)
-        frozen = self._watch_frames(now, rows, np.asarray(frames, np.float64), same, identical, phi, score)
-        now["score"] = score
-        armed = self.reference.armed[rows]
-        reached = ((score >= self.warn).astype(np.int8) + (score >= self.page)) * armed
-        self._settle(now, reached, x, expected, log_e)
-        self._state[rows] = now
-        return self._verdicts(now, score, log_e, frozen, phi)
-
-    def _bet(
-        self, rows: Rows, x: Floats, trials: Floats, phi: Floats, multiplier: Floats, m_peers: Floats | None
-    ) -> NDArray[np.float32]:
-        """W (rows, streams, bets) after this window."""
-        slack = np.full(x.shape, self.tolerance)
-        if m_peers is not None:
-            slack = np.where(np.isnan(m_peers), self.tolerance, self.tolerance_peers)
-        near = np.clip(self.reference.bound[rows] * multiplier, 1e-7, 0.98)
-        odds = near / (1 - near) * slack**self.streams.direction
-        theta, kappa = tilt((odds / (1 + odds))[:, :, None], independence(phi)[:, :, None], self.streams.lifts)
-        step = theta * x[:, :, None] - kappa * trials[:, :, None]
-        return np.maximum(np.nan_to_num(self._state["w"][rows] + step), 0).astype(np.float32)
+        learnt = self._learnt(now, agree)
+        reports = Reports(counts, frames, same, learnt, m_peers, dither(now["windows"]))
+        rule = Rule.of(self.streams, self.tolerance, self.tolerance_peers)
+        log_e, score = self._weigh(self._words, self.reference, rows, reports, rule)
+        frozen = self._watch_frames(now, *frozen_normal, reports, identical, score)
+        reached = ((score >= self.warn).astype(np.uint8) + (score >= self.page)) * armed
+        self._settle(rows, now, reached, reports, log_e)
+        self._single[rows] = now
+        return self._verdicts(rows, now, reports, score, log_e, frozen)
 
     def _watch_frames(
         self,
         now: NDArray[np.void],
-        rows: Rows,
-        n: Floats,
-        same: Integers,
+        usual: Floats,
+        longest: Floats,
+        reports: Reports,
         identical: Integers,
-        phi: Floats,
         score: Floats,
     ) -> NDArray[np.bool_]:
         """Learn how correlated frames are, and tell a camera that repeats itself.
@@ -239,56 +224,75 @@ class Detector:
         Frozen: `frozen_windows` windows of bit-equal frames, or a run of same-cell pairs less likely than e^-2 page
         that is also twice as long as any in the device's own history; without a history, only the bit-equal ones.
         """
+        n, same, chance = np.asarray(reports.frames, np.float64), reports.same, reports.dither
         pairs = np.maximum(n - 1, 1) * (n > 0)
-        agree, known = self.reference.agree[rows], self.reference.same[rows]
-        rho = independence(phi.min(axis=1))
-        usual = np.where(np.isnan(known), agree + rho * (1 - agree), known)
         full = (same >= pairs) & (pairs > 0)
-        now["run_same"] = np.where(full, now["run_same"] + pairs, np.where(n > 0, 0, now["run_same"]))
+        run = np.where(full | (n <= 0), unpack_sum(now["run_same"]) + np.where(full, pairs, 0), 0)
+        now["run_same"] = pack_sum(run, chance)
         equal = (identical >= pairs) & (pairs > 0)
-        steps = np.minimum(now["run_identical"], 30_000) + 1
+        steps = np.minimum(now["run_identical"], 0xFE) + 1
         now["run_identical"] = np.where(equal, steps, np.where(n > 0, 0, now["run_identical"]))
-        learn = (score < self.warn / 2) * (now["pairs"] < 1e6)
-        now["pairs"] += pairs * learn
-        now["same"] += np.minimum(same, pairs) * learn
-        unlikely = -now["run_same"] * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > 2 * self.page
-        own = ~np.isnan(known)  # against a bundle's baseline alone, a changed product in one cell would look frozen
-        stuck = unlikely & (now["run_same"] > 2 * self.reference.longest[rows]) & own
+        seen = unpack_sum(now["pairs"])
+        learn = (score < self.warn / 2) & (seen < LEARN_PAIRS)
+        changes = unpack_sum(now["changes"]) + np.maximum(pairs - same, 0)
+        now["pairs"] = np.where(learn, pack_sum(seen + pairs, chance), now["pairs"])
+        now["changes"] = np.where(learn, pack_sum(changes, chance), now["changes"])
+        own = ~np.isnan(usual)  # against a bundle's baseline alone, a changed product in one cell would look frozen
+        unlikely = -run * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > 2 * self.page
+        stuck = own & unlikely & (run > 2 * longest)
         return np.asarray(stuck | (now["run_identical"] >= self.frozen_windows))
 
     def _settle(
-        self, now: NDArray[np.void], reached: NDArray[np.int8], x: Floats, expected: Floats, log_e: Floats
+        self, rows: Rows, now: NDArray[np.void], reached: NDArray[np.uint8], reports: Reports, log_e: Floats
     ) -> None:
         """Raise levels at once; clear them after a block of windows at a normal rate."""
         rising = reached > now["level"]
-        held = (now["level"] > 0) & ~rising
+        held = np.flatnonzero((now["level"] > 0) & ~rising)
         now["level"] = np.maximum(now["level"], reached)
-        keep = held[:, None]
-        now["block"] = np.where(held, now["block"] + 1, 0)
-        now["block_x"] = np.where(keep, now["block_x"] + x, 0)
-        now["block_e"] = np.where(keep, now["block_e"] + expected, 0)
-        due = now["block"] >= self.clear_windows
-        if not due.any():
+        now["block"] = np.where(rising, 0, now["block"])
+        self._words[rows[rising], self._parts.calm] = 0
+        if not len(held):
             return
-        up = self.streams.direction > 0
-        margin = 1 + (self.tolerance - 1) / 2
-        calm = np.where(up, now["block_x"] <= now["block_e"] * margin, now["block_x"] >= now["block_e"] / margin)
-        clear = due & (calm | (log_e < self.warn)).all(axis=1) & (now["block_e"].max(axis=1) > 0)
-        for name in ("block", "block_x", "block_e"):
-            now[name][due] = 0
-        for name in ("w", "x", "expected", "n", "since", "level"):
-            now[name][clear] = 0
+        margin = (1 + (self.tolerance - 1) / 2) ** self.streams.direction
+        calm = self._words[rows[held], self._parts.calm].view(np.int16)
+        x, trials = self.streams.tally(*(np.asarray(part)[held] for part in reports[:3]))
+        expected = np.nan_to_num(self.reference.take(rows[held]).p0) * trials
+        if reports.m_peers is not None:
+            expected = expected * np.nan_to_num(reports.m_peers[held], nan=1.0)
+        excess = (x - expected * margin) * self.streams.direction
+        calm = pack_signed(unpack_signed(calm) + excess, reports.dither[held, None])
+        block = np.minimum(now["block"][held] + (trials.max(axis=1) > 0), UNKNOWN)
+        due = block >= self.clear_windows
+        clear = due & ((calm <= 0) | (log_e[held] < self.warn)).all(axis=1)
+        calm[due] = 0
+        self._words[rows[held], self._parts.calm] = calm.view(np.uint16)
+        now["block"][held] = np.where(due, 0, block)
+        now["level"][held[clear]] = 0
+        self._words[rows[held[clear]]] = 0
 
     def _verdicts(
-        self, now: NDArray[np.void], score: Floats, log_e: Floats, frozen: NDArray[np.bool_], phi: Floats
+        self,
+        rows: Rows,
+        now: NDArray[np.void],
+        reports: Reports,
+        score: Floats,
+        log_e: Floats,
+        frozen: NDArray[np.bool_],
     ) -> Verdicts:
         top, each = log_e.argmax(axis=1), np.arange(len(now))
-        events = now["x"][each, top].astype(np.float64)
-        expected = now["expected"][each, top].astype(np.float64)
-        frames, spread = now["n"][each, top].astype(np.float64), phi[each, top]
+        events, expected = (
+            unpack_sum(self._words[rows, part.start + top]) for part in (self._parts.x, self._parts.expected)
+        )
+        since = self._words[rows, self._parts.since.start + top].astype(np.int64)
+        windows = now["windows"].astype(np.int64)
+        usual, phi = self.reference.one(rows, top)
+        spread = np.where(np.isnan(phi), reports.phi, phi)
+        if reports.m_peers is not None:
+            usual = usual * np.nan_to_num(reports.m_peers[each, top], nan=1.0)
         low, high = poisson_limits(events / spread)
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio, low, high = events / expected, low * spread / expected, high * spread / expected
+            independent = np.where(expected > 0, expected / usual / spread, 0)
         none = expected <= 0
         ratio[none] = low[none] = high[none] = np.nan
         return Verdicts(
@@ -297,11 +301,11 @@ class Detector:
             warn=now["level"] >= 1,
             page=now["level"] >= 2,
             frozen=frozen,
-            window=now["windows"].copy(),
+            window=windows,
             stream=top,
-            onset=now["windows"] - np.maximum(now["since"][each, top].astype(np.int64), 1) + 1,
+            onset=windows - np.maximum(since, 1) + 1,
             ratio=ratio,
             ratio_low=low,
             ratio_high=high,
-            independent=frames / spread,
+            independent=independent,
         )
