@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_agent.detector.evalue import Floats, independence, tilt
 from device_agent.detector.packed import STEPS, UNKNOWN, Codes, evidence, pack_sum, unpack_sum
@@ -40,6 +41,14 @@ class Rule(NamedTuple):
         return cls(streams, alone, peers)
 
 
+class Evidence(NamedTuple):
+    """Natural logs of the e-values of each stream (n, streams) and of the device (n,), and its strongest stream (n,)."""
+
+    log_e: Floats
+    score: Floats
+    top: NDArray[np.int64]
+
+
 class Parts(NamedTuple):
     """Where in a device's words of 16 bits its numbers are: `w` (streams * bets), the sums of `x` and of what was
     `expected` and the windows `since` W was 0 last, and the sum that shows whether a level may clear, (streams,) each.
@@ -59,8 +68,8 @@ class Parts(NamedTuple):
         return cls(slice(0, ends[0]), *(slice(ends[part], ends[part + 1]) for part in range(4)))
 
 
-def weigh(words: Codes, normal: ReferenceTable, rows: Rows, reports: Reports, rule: Rule) -> tuple[Floats, Floats]:
-    """Bring the words of some devices up to date; log evidence of each stream (n, streams) and of the device (n,).
+def weigh(words: Codes, normal: ReferenceTable, rows: Rows, reports: Reports, rule: Rule) -> Evidence:
+    """Bring the words of some devices up to date, and say what they come to.
 
     W <- max(0, W + theta x - n kappa). A stream at 0 whose rate is on the quiet side of the null's stays there, as no
     bet gains by it: it costs nothing.
@@ -102,4 +111,4 @@ def weigh(words: Codes, normal: ReferenceTable, rows: Rows, reports: Reports, ru
     now[:, parts.w] = w.reshape(len(rows), -1)
     words[rows] = now
     each = evidence()[w].sum(axis=2) / bets
-    return np.log(each), np.log(each.sum(axis=1) / count)
+    return Evidence(np.log(each), np.log(each.sum(axis=1) / count), each.argmax(axis=1))

@@ -18,7 +18,8 @@ STEPS = 1024
 """Steps of W in one unit of log evidence: 16 bits hold 0 to 64."""
 SHIFT, OFFSET = 13, (127 - 30) << 10
 """A sum is the upper bits of its float32: 10 bits of mantissa, 2^-30 to 2^34."""
-UNKNOWN = 0xFFFF
+UNKNOWN, NO_PHI = 0xFFFF, 0xFF
+"""Codes of nan."""
 _GOLDEN = (5**0.5 - 1) / 2
 _ODDS, _PHI = 2048.0, 24.0
 
@@ -75,7 +76,7 @@ def pack_rate(rates: Floats) -> Codes:
 
 def unpack_rate(codes: Codes) -> Floats:
     """Rates that `pack_rate` packed."""
-    return np.asarray(_rates()[codes])
+    return np.asarray(rates()[codes])
 
 
 def pack_phi(phi: Floats) -> NDArray[np.uint8]:
@@ -86,7 +87,7 @@ def pack_phi(phi: Floats) -> NDArray[np.uint8]:
     """
     known = np.maximum(np.where(np.isnan(phi), 1.0, phi), 1.0)
     codes = np.rint(np.log(known) * _PHI)
-    return np.where(np.isnan(phi), 0xFF, np.clip(codes, 0, 0xFE)).astype(np.uint8)
+    return np.where(np.isnan(phi), NO_PHI, np.clip(codes, 0, NO_PHI - 1)).astype(np.uint8)
 
 
 def unpack_phi(codes: NDArray[np.uint8]) -> Floats:
@@ -107,11 +108,12 @@ def repeats() -> Floats:
 
 
 @cache
-def _rates() -> Floats:
+def rates() -> Floats:
+    """The rate of every code of `pack_rate`, (65536,)."""
     odds = np.exp((np.arange(1 << 16) - (1 << 15)) / _ODDS)
     return np.append((odds / (1 + odds))[:-1], np.nan)
 
 
 @cache
 def _phis() -> Floats:
-    return np.append(np.exp(np.arange(0xFF) / _PHI), np.nan)
+    return np.append(np.exp(np.arange(NO_PHI) / _PHI), np.nan)

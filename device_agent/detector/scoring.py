@@ -11,7 +11,7 @@ from device_agent.contract.errors import BadInput
 from device_agent.detector import evidence
 from device_agent.detector.compiled import compiled_weigh
 from device_agent.detector.evalue import Floats, phi_of_pairs, poisson_limits, warn_threshold
-from device_agent.detector.evidence import Parts, Reports, Rule
+from device_agent.detector.evidence import Evidence, Parts, Reports, Rule
 from device_agent.detector.packed import UNKNOWN, dither, pack_signed, pack_sum, unpack_signed, unpack_sum
 from device_agent.detector.reference import Reference
 from device_agent.detector.streams import Integers, StreamSet
@@ -26,6 +26,8 @@ SINGLE = np.dtype(
 )
 """Of a device: windows seen, run of same-cell pairs, pairs and those of them that changed cell, windows of the block
 that may clear its level, reports of bit-equal frames in a row, and its level."""
+WHOLE = np.dtype((np.void, SINGLE.itemsize))
+"""The same without names: copied several times faster."""
 
 
 class Verdicts(NamedTuple):
@@ -92,6 +94,7 @@ class Detector:
         self.tolerance, self.tolerance_peers = tolerance, tolerance_peers
         self.clear_windows, self.frozen_windows = clear_windows, frozen_windows
         self._weigh = (compiled_weigh() if compiled else None) or evidence.weigh
+        self._rule = Rule.of(streams, tolerance, tolerance_peers)
         self._parts = Parts.of(streams)
         self._words = np.zeros((len(reference), self._parts.calm.stop), np.uint16)
         self._single = np.zeros(len(reference), SINGLE)
@@ -197,18 +200,17 @@ class Detector:
         identical: Integers,
         m_peers: Floats | None,
     ) -> Verdicts:
-        now = self._single[rows]
-        agree, *frozen_normal, armed = self.reference.single(rows)
+        now = self._single.view(WHOLE)[rows].view(SINGLE)
+        agree, usual, longest, armed = self.reference.single(rows)
         now["windows"] += 1
-        learnt = self._learnt(now, agree)
-        reports = Reports(counts, frames, same, learnt, m_peers, dither(now["windows"]))
-        rule = Rule.of(self.streams, self.tolerance, self.tolerance_peers)
-        log_e, score = self._weigh(self._words, self.reference, rows, reports, rule)
-        frozen = self._watch_frames(now, *frozen_normal, reports, identical, score)
-        reached = ((score >= self.warn).astype(np.uint8) + (score >= self.page)) * armed
-        self._settle(rows, now, reached, reports, log_e)
-        self._single[rows] = now
-        return self._verdicts(rows, now, reports, score, log_e, frozen)
+        phi = self._learnt(now, agree) if self.reference.learns(rows) else np.ones(len(rows))
+        reports = Reports(counts, frames, same, phi, m_peers, dither(now["windows"]))
+        found = self._weigh(self._words, self.reference, rows, reports, self._rule)
+        frozen = self._watch_frames(now, usual, longest, reports, identical, found.score)
+        reached = ((found.score >= self.warn).astype(np.uint8) + (found.score >= self.page)) * armed
+        self._settle(rows, now, reached, reports, found.log_e)
+        self._single.view(WHOLE)[rows] = now.view(WHOLE)
+        return self._verdicts(rows, now, reports, found, frozen)
 
     def _watch_frames(
         self,
@@ -227,16 +229,19 @@ class Detector:
         n, same, chance = np.asarray(reports.frames, np.float64), reports.same, reports.dither
         pairs = np.maximum(n - 1, 1) * (n > 0)
         full = (same >= pairs) & (pairs > 0)
-        run = np.where(full | (n <= 0), unpack_sum(now["run_same"]) + np.where(full, pairs, 0), 0)
-        now["run_same"] = pack_sum(run, chance)
+        run = unpack_sum(now["run_same"])
+        if full.any() or run.any():
+            run = np.where(full | (n <= 0), run + np.where(full, pairs, 0), 0)
+            now["run_same"] = pack_sum(run, chance)
         equal = (identical >= pairs) & (pairs > 0)
         steps = np.minimum(now["run_identical"], 0xFE) + 1
         now["run_identical"] = np.where(equal, steps, np.where(n > 0, 0, now["run_identical"]))
         seen = unpack_sum(now["pairs"])
         learn = (score < self.warn / 2) & (seen < LEARN_PAIRS)
-        changes = unpack_sum(now["changes"]) + np.maximum(pairs - same, 0)
-        now["pairs"] = np.where(learn, pack_sum(seen + pairs, chance), now["pairs"])
-        now["changes"] = np.where(learn, pack_sum(changes, chance), now["changes"])
+        if learn.any():
+            changes = unpack_sum(now["changes"]) + np.maximum(pairs - same, 0)
+            now["pairs"] = np.where(learn, pack_sum(seen + pairs, chance), now["pairs"])
+            now["changes"] = np.where(learn, pack_sum(changes, chance), now["changes"])
         own = ~np.isnan(usual)  # against a bundle's baseline alone, a changed product in one cell would look frozen
         unlikely = -run * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > 2 * self.page
         stuck = own & unlikely & (run > 2 * longest)
@@ -275,11 +280,10 @@ class Detector:
         rows: Rows,
         now: NDArray[np.void],
         reports: Reports,
-        score: Floats,
-        log_e: Floats,
+        found: Evidence,
         frozen: NDArray[np.bool_],
     ) -> Verdicts:
-        top, each = log_e.argmax(axis=1), np.arange(len(now))
+        top, each = found.top, np.arange(len(now))
         events, expected = (
             unpack_sum(self._words[rows, part.start + top]) for part in (self._parts.x, self._parts.expected)
         )
@@ -296,8 +300,8 @@ class Detector:
         none = expected <= 0
         ratio[none] = low[none] = high[none] = np.nan
         return Verdicts(
-            score=score,
-            log_e=log_e,
+            score=found.score,
+            log_e=found.log_e,
             warn=now["level"] >= 1,
             page=now["level"] >= 2,
             frozen=frozen,

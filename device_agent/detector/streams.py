@@ -20,6 +20,7 @@ LIFTS = {
     ("bulk", 1): (1.2, 1.6, 2.5),
     ("bulk", -1): (1 / 1.2, 1 / 1.6, 1 / 2.5),
 }
+BETS = 3
 LOW_SHARE, TAIL_SHARE, BULK_SHARE = 0.01, 0.05, 0.40
 RUNS = "/runs"
 EXACT = 1 << 24

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.detector.evalue import Floats
-from device_agent.detector.packed import pack_phi, pack_rate, pack_sum, unpack_phi, unpack_rate, unpack_sum
+from device_agent.detector.packed import NO_PHI, pack_phi, pack_rate, pack_sum, unpack_phi, unpack_rate, unpack_sum
 from device_agent.detector.reference import Reference
 
 Rows = NDArray[np.intp]
@@ -36,6 +36,7 @@ class ReferenceTable:
             + [("armed", np.bool_)]
         )
         self._kept = np.zeros(2 * SHARED, self._kind)
+        self._learns = np.zeros(len(self._kept), np.bool_)
         self._shared, self._end = 0, SHARED
         self._free: list[int] = []
         self._which = np.zeros(0, np.int32)
@@ -47,7 +48,7 @@ class ReferenceTable:
     @property
     def row_bytes(self) -> int:
         """Size of a reference that is a device's own, with the index of it."""
-        return int(self._kind.itemsize + self._which.itemsize)
+        return int(self._kind.itemsize + self._learns.itemsize + self._which.itemsize)
 
     @property
     def own(self) -> int:
@@ -72,6 +73,7 @@ class ReferenceTable:
                 if not len(missing):
                     break
                 kept[slot] = whole[missing[0]]
+                self._learns[slot] = (packed[missing[0]]["phi"] == NO_PHI).any()
                 self._shared += 1
             places[whole == kept[slot]] = slot
         before = self._which[rows]
@@ -80,6 +82,7 @@ class ReferenceTable:
         places[alone] = np.where(before[alone] >= SHARED, before[alone], -1)
         places[places < 0] = self._room(int((places < 0).sum()))
         self._kept[places[alone]] = packed[alone]
+        self._learns[places[alone]] = (packed["phi"][alone] == NO_PHI).any(axis=1)
         self._which[rows] = places
 
     def _room(self, count: int) -> list[int]:
@@ -88,6 +91,7 @@ class ReferenceTable:
         first, self._end = self._end, self._end + count - len(reused)
         if self._end > len(self._kept):
             self._kept = np.concatenate([self._kept, np.zeros(self._end, self._kind)])
+            self._learns = np.concatenate([self._learns, np.zeros(self._end, np.bool_)])
         return [*reused, *range(first, self._end)]
 
     def take(self, rows: Rows) -> Reference:
@@ -108,11 +112,15 @@ class ReferenceTable:
         which = self._which[rows]
         return unpack_rate(self._kept["p0"][which, stream]), unpack_phi(self._kept["phi"][which, stream])
 
+    def learns(self, rows: Rows) -> bool:
+        """Whether the over-dispersion of any of the rows is still to be learnt."""
+        return bool(self._learns[self._which[rows]].any())
+
     def single(self, rows: Rows) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         """agree, same, longest and armed (n,) of the rows."""
-        packed = self._kept[self._which[rows]]
-        agree, same = (unpack_rate(packed[name]) for name in ("agree", "same"))
-        return agree, same, unpack_sum(packed["longest"]), packed["armed"]
+        which = self._which[rows]
+        agree, same = (unpack_rate(self._kept[name][which]) for name in ("agree", "same"))
+        return agree, same, unpack_sum(self._kept["longest"][which]), self._kept["armed"][which]
 
     def columns(self) -> tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
         """Index (devices,) of each device's reference, and packed p0, bound and phi (references, streams)."""
