@@ -1,35 +1,34 @@
-"""`evidence.weigh`, compiled by numba where it is installed: the same decisions, several times faster."""
+"""The steps of `evidence`, compiled by numba where it is installed: the same decisions, several times faster."""
 
 from __future__ import annotations
 
 import importlib
 import math
 import os
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from device_agent.detector.evalue import Floats
-from device_agent.detector.evidence import Evidence, Reports, Rule
+from device_agent.detector.evalue import Floats, independence
+from device_agent.detector.evidence import Evidence, Reports, Rule, Steps
 from device_agent.detector.packed import NO_PHI, OFFSET, SHIFT, STEPS, UNKNOWN, Codes, evidence, rates, repeats
-from device_agent.detector.streams import BETS
+from device_agent.detector.streams import BETS, Integers, StreamSet
 from device_agent.detector.table import ReferenceTable, Rows
 
-Weigh = Callable[[Codes, ReferenceTable, Rows, Reports, Rule], Evidence]
-_TYPES = (
-    "void(uint16[:,::1], int64[::1], int64[:,::1], float64[::1], float64[::1], float64[::1], float64[:,::1], "
-    "float64[::1], int32[::1], uint16[:,:], uint16[:,:], uint8[:,:], int64[::1], int64[::1], int64[::1], boolean[::1], "
-    "float64[::1], float64[::1], float64[::1], float64[:,::1], float64[::1], float64[::1], float64[::1], "
-    "float64[:,::1], float64[::1], int64[::1])"
+_MANY, _ONE, _INDEX, _TRUTHS = "float64[:,::1]", "float64[::1]", "int64[::1]", "boolean[::1]"
+_TALLY = f"void(int64[:,::1], {_ONE}, {_ONE}, {_INDEX}, {_INDEX}, {_INDEX}, {_TRUTHS}, {_MANY}, {_MANY})"
+_WEIGH = (
+    f"void(uint16[:,::1], {_INDEX}, {_MANY}, {_MANY}, {_ONE}, {_MANY}, {_ONE}, "
+    f"int32[::1], uint16[:,:], uint16[:,:], uint8[:,:], {_ONE}, {_ONE}, {_ONE}, {_MANY}, "
+    f"{_ONE}, {_ONE}, {_ONE}, {_MANY}, {_ONE}, {_INDEX})"
 )
 
 
 @cache
-def compiled_weigh(folder: Path | None = None) -> Weigh | None:
-    """`evidence.weigh`, compiled; None without numba.
+def compiled(folder: Path | None = None) -> Steps | None:
+    """`evidence.PLAIN`, compiled; None without numba.
 
     Args:
         folder: where the compiled code is kept for the next start (by default the user's cache folder); where it cannot
@@ -39,36 +38,42 @@ def compiled_weigh(folder: Path | None = None) -> Weigh | None:
         numba = importlib.import_module("numba")
     except ImportError:
         return None
-    loops = _compile(numba, folder or _cache_folder())
+    folder = folder or _cache_folder()
+    count, bet = _compile(numba, _TALLY, _count, folder), _compile(numba, _WEIGH, _bet, folder)
+
+    def tally(streams: StreamSet, counts: Integers, frames: Integers, same: Integers) -> tuple[Floats, Floats]:
+        x, trials = np.empty((2, len(counts), len(streams.names)))
+        count(_rows(counts, np.int64), _rows(frames), _rows(same), *streams.readers, streams.runs, x, trials)
+        return x, trials
 
     def weigh(words: Codes, normal: ReferenceTable, rows: Rows, reports: Reports, rule: Rule) -> Evidence:
-        streams, n = rule.streams, len(rows)
-        log_e, score, top = np.empty((n, len(streams.names))), np.empty(n), np.empty(n, np.int64)
-        m_peers = np.empty((0, 0)) if reports.m_peers is None else np.ascontiguousarray(reports.m_peers, np.float64)
-        frames, same = (np.ascontiguousarray(part, np.float64) for part in (reports.frames, reports.same))
-        phi, dither = (np.ascontiguousarray(part, np.float64) for part in (reports.phi, reports.dither))
-        loops(
-            *(words, np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(reports.counts, np.int64)),
-            *(frames, same, (phi - 1) / (phi + 1), m_peers, dither),
-            *normal.columns(),
-            *streams.readers,
-            *(streams.runs, rule.alone, rule.peers, streams.direction.astype(np.float64), np.sqrt(streams.lifts)),
-            *(evidence(), rates(), repeats()),
-            *(log_e, score, top),
+        streams, shape = rule.streams, reports.x.shape
+        found = Evidence(np.empty(shape), np.empty(shape[0]), np.empty(shape[0], np.int64))
+        m_peers = np.empty((0, 0)) if reports.m_peers is None else reports.m_peers
+        given = (reports.x, reports.trials, independence(reports.phi), m_peers, reports.dither)
+        direction, roots = streams.direction.astype(np.float64), np.sqrt(streams.lifts)
+        bet(
+            *(words, _rows(rows, np.int64), *map(_rows, given)),
+            *(*normal.columns(), rule.alone, rule.peers, direction, roots),
+            *(evidence(), rates(), repeats(), *found),
         )
-        return Evidence(log_e, score, top)
+        return found
 
-    return weigh
+    return Steps(tally, weigh)
 
 
-def _compile(numba: Any, folder: Path) -> Any:
-    """The compiled loops, kept in `folder` if that can be written."""
+def _rows(values: Any, kind: type[np.number[Any]] = np.float64) -> Any:
+    return np.ascontiguousarray(values, kind)
+
+
+def _compile(numba: Any, types: str, loops: Any, folder: Path) -> Any:
+    """Compiled loops, kept in `folder` if that can be written."""
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(_TYPES, cache=True, nogil=True, error_model="numpy")(_loops)
+        return numba.njit(types, cache=True, nogil=True, error_model="numpy")(loops)
     except (OSError, RuntimeError):
-        return numba.njit(_TYPES, nogil=True, error_model="numpy")(_loops)
+        return numba.njit(types, nogil=True, error_model="numpy")(loops)
     finally:
         numba.config.CACHE_DIR = before
 
@@ -77,19 +82,12 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lineside" / "numba"
 
 
-def _loops(  # type: ignore[no-untyped-def]
-    words, rows, counts, frames, same, rho, m_peers, dither,
-    which, p0, bound, phi,
-    begins, readers, of, runs, alone, peers, direction, roots,
-    powers, rates, repeats,
-    log_e, score, top,
+def _count(  # type: ignore[no-untyped-def]
+    counts, frames, same, begins, readers, of, runs, x, trials
 ):  # fmt: skip
-    """`evidence.weigh` device by device; see there. `readers` between `begins` of a cell are what is counted of it."""
-    count, sums = len(runs), len(runs) * BETS
-    seen, stakes, prices = np.zeros(of.max() + 1), np.empty(BETS), np.empty(BETS)
-    for i in range(len(rows)):
-        own, u, k = words[rows[i]], dither[i], which[rows[i]]
-        up_bits = np.int32(u * (1 << SHIFT))
+    """`StreamSet.tally`, by the cells that hold anything; `readers` from `begins` of a cell on are what is counted."""
+    seen = np.empty(of.max() + 1)
+    for i in range(len(counts)):
         changes = max(frames[i] - 1 - same[i], 0.0)
         seen[:] = 0
         for cell in range(counts.shape[1]):
@@ -97,6 +95,23 @@ def _loops(  # type: ignore[no-untyped-def]
                 for at in range(begins[cell], begins[cell + 1]):
                     reader = readers[at]
                     seen[abs(reader) - 1] += counts[i, cell] if reader > 0 else 1
+        for s in range(len(of)):
+            x[i, s] = min(seen[of[s]], changes) if runs[s] else seen[of[s]]
+            trials[i, s] = changes if runs[s] else frames[i]
+
+
+def _bet(  # type: ignore[no-untyped-def]
+    words, rows, events, trials, rho, m_peers, dither,
+    which, p0, bound, phi, alone, peers, direction, roots,
+    powers, rates, repeats,
+    log_e, score, top,
+):  # fmt: skip
+    """`evidence.weigh`, device by device; see there."""
+    count, sums = len(direction), len(direction) * BETS
+    stakes, prices = np.empty(BETS), np.empty(BETS)
+    for i in range(len(rows)):
+        own, u, k = words[rows[i]], dither[i], which[rows[i]]
+        up_bits = np.int32(u * (1 << SHIFT))
         whole, most = 0.0, 1.0
         top[i] = 0
         for s in range(count):
@@ -115,9 +130,7 @@ def _loops(  # type: ignore[no-untyped-def]
                 whole += 1.0
                 continue
             near = min(max(near, 1e-7), 0.98)
-            n, x = frames[i], seen[of[s]]
-            if runs[s]:
-                n, x = changes, min(x, changes)
+            x, n = events[i, s], trials[i, s]
             quiet = (x * (1 - near) - (n - x) * near * slack) * direction[s] <= 0
             if quiet and not held:
                 whole += 1.0
@@ -146,7 +159,7 @@ def _loops(  # type: ignore[no-untyped-def]
                 each += powers[w]
             for part in range(2):
                 at = sums + part * count + s
-                total = 0
+                total = np.int32(0)
                 if live:
                     value = x if part == 0 else rates[p0[k, s]] * factor * n
                     if own[at] > 0:

@@ -1,7 +1,8 @@
-"""One window of bets: what a report adds to the evidence of every stream and bet. `compiled` does the same, faster."""
+"""One window of bets: what a report adds to the evidence of every stream and bet. `compiled` does it faster."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +15,12 @@ from device_agent.detector.table import ReferenceTable, Rows
 
 
 class Reports(NamedTuple):
-    """One report of each of n devices: `counts` (n, cells) of `frames` (n,), of which `same` (n,) fell in the cell of
-    the one before; `phi` (n,) learnt of the device, for streams whose reference knows none; `m_peers` (n, streams), nan
-    without peers, or None; and the `dither` (n,) of `packed`."""
+    """One report of each of n devices: events `x` (n, streams) out of `trials`; `phi` (n,) learnt of the device, for
+    streams whose reference knows none; `m_peers` (n, streams), nan without peers, or None; `dither` (n,), see `packed`.
+    """
 
-    counts: Integers
-    frames: Integers
-    same: Integers
+    x: Floats
+    trials: Floats
     phi: Floats
     m_peers: Floats | None
     dither: Floats
@@ -83,7 +83,7 @@ def weigh(words: Codes, normal: ReferenceTable, rows: Rows, reports: Reports, ru
     """
     streams, m_peers = rule.streams, reports.m_peers
     parts, (count, bets) = Parts.of(streams), streams.lifts.shape
-    x, trials = streams.tally(reports.counts, reports.frames, reports.same)
+    x, trials = reports.x, reports.trials
     own = normal.take(rows)
     alone = np.isnan(m_peers) if m_peers is not None else np.True_
     multiplier = np.where(alone, 1.0, m_peers if m_peers is not None else 1.0)
@@ -112,3 +112,17 @@ def weigh(words: Codes, normal: ReferenceTable, rows: Rows, reports: Reports, ru
     words[rows] = now
     each = evidence()[w].sum(axis=2) / bets
     return Evidence(np.log(each), np.log(each.sum(axis=1) / count), each.argmax(axis=1))
+
+
+Tally = Callable[[StreamSet, Integers, Integers, Integers], tuple[Floats, Floats]]
+Weigh = Callable[[Codes, ReferenceTable, Rows, Reports, Rule], Evidence]
+
+
+class Steps(NamedTuple):
+    """What the detector does with every report: `StreamSet.tally`, and `weigh`."""
+
+    tally: Tally
+    weigh: Weigh
+
+
+PLAIN = Steps(StreamSet.tally, weigh)

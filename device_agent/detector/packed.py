@@ -40,7 +40,7 @@ def pack_sum(values: Floats, dither: Floats | float) -> Codes:
     [0.0, 1.0, 1501.0, 999817216.0]
     """
     bits = np.asarray(values, np.float32).view(np.int32) + np.asarray(dither * (1 << SHIFT)).astype(np.int32)
-    return np.clip((bits >> SHIFT) - OFFSET, 0, UNKNOWN).astype(np.uint16)
+    return np.asarray(np.clip((bits >> SHIFT) - OFFSET, 0, UNKNOWN), np.uint16)
 
 
 def unpack_sum(codes: Codes) -> Floats:
@@ -55,7 +55,7 @@ def pack_signed(values: Floats, dither: Floats | float) -> NDArray[np.int16]:
     >>> unpack_signed(pack_signed(np.array([-300.0, 0.0, 2.5]), 0.5)).tolist()
     [-300.0, 0.0, 2.5]
     """
-    return (np.sign(values) * (pack_sum(np.abs(values), dither) >> 1)).astype(np.int16)
+    return np.asarray(np.sign(values) * (pack_sum(np.abs(values), dither) >> 1), np.int16)
 
 
 def unpack_signed(codes: NDArray[np.int16]) -> Floats:

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
-from device_agent.detector import evidence
-from device_agent.detector.compiled import compiled_weigh
+from device_agent.detector import compiled as numba_steps
 from device_agent.detector.evalue import Floats, phi_of_pairs, poisson_limits, warn_threshold
-from device_agent.detector.evidence import Evidence, Parts, Reports, Rule
+from device_agent.detector.evidence import PLAIN, Evidence, Parts, Reports, Rule
 from device_agent.detector.packed import UNKNOWN, dither, pack_signed, pack_sum, unpack_signed, unpack_sum
 from device_agent.detector.reference import Reference
 from device_agent.detector.streams import Integers, StreamSet
@@ -93,7 +92,7 @@ class Detector:
         self.warn = warn_threshold(page) if warn is None else warn
         self.tolerance, self.tolerance_peers = tolerance, tolerance_peers
         self.clear_windows, self.frozen_windows = clear_windows, frozen_windows
-        self._weigh = (compiled_weigh() if compiled else None) or evidence.weigh
+        self._steps = (numba_steps.compiled() if compiled else None) or PLAIN
         self._rule = Rule.of(streams, tolerance, tolerance_peers)
         self._parts = Parts.of(streams)
         self._words = np.zeros((len(reference), self._parts.calm.stop), np.uint16)
@@ -105,7 +104,7 @@ class Detector:
     @property
     def device_bytes(self) -> int:
         """All that is kept of a device that has a reference of its own, this one included."""
-        return self._words.shape[1] * 2 + SINGLE.itemsize + self.reference.row_bytes
+        return int(self._words[:1].nbytes + SINGLE.itemsize + self.reference.row_bytes)
 
     def grow(self, reference: Reference) -> None:
         """Add a device for each row of `reference`."""
@@ -127,7 +126,7 @@ class Detector:
 
     def state(self, row: int) -> bytes:
         """Memory of one device, of a fixed size for a model."""
-        return bytes([LAYOUT]) + self._single[row].tobytes() + self._words[row].tobytes()
+        return bytes([LAYOUT, *self._single[row].tobytes(), *self._words[row].tobytes()])
 
     def restore(self, row: int, memory: bytes) -> None:
         """Take up the memory that `state` gave.
@@ -143,9 +142,11 @@ class Detector:
 
     def phi(self, rows: Rows) -> Floats:
         """Over-dispersion (rows, streams): of the reference, or learnt from pairs while it has none."""
-        normal = self.reference.take(rows)
-        learnt = self._learnt(self._single[rows], normal.agree)
-        return np.where(np.isnan(normal.phi), learnt[:, None], normal.phi)
+        known = self.reference.column("phi", rows)
+        if not self.reference.learns(rows).any():
+            return np.asarray(known)
+        learnt = self._learnt(self._single[rows], self.reference.column("agree", rows))
+        return np.where(np.isnan(known), learnt[:, None], known)
 
     def _learnt(self, single: NDArray[np.void], agree: Floats) -> Floats:
         """Over-dispersion (n,) that the pairs of these devices show."""
@@ -154,8 +155,8 @@ class Detector:
 
     def tally(self, rows: Rows, counts: Integers, frames: Integers, same: Integers) -> tuple[Floats, Floats, Floats]:
         """Events, expected events and over-dispersion, (rows, streams) each: what `Peers.update` takes."""
-        events, trials = self.streams.tally(counts, frames, same)
-        p0 = self.reference.take(rows).p0
+        events, trials = self._steps.tally(self.streams, counts, frames, same)
+        p0 = self.reference.column("p0", rows)
         known = ~np.isnan(p0)
         return np.where(known, events, 0), np.where(known, p0 * trials, 0), self.phi(rows)
 
@@ -201,23 +202,26 @@ class Detector:
         m_peers: Floats | None,
     ) -> Verdicts:
         now = self._single.view(WHOLE)[rows].view(SINGLE)
-        agree, usual, longest, armed = self.reference.single(rows)
         now["windows"] += 1
-        phi = self._learnt(now, agree) if self.reference.learns(rows) else np.ones(len(rows))
-        reports = Reports(counts, frames, same, phi, m_peers, dither(now["windows"]))
-        found = self._weigh(self._words, self.reference, rows, reports, self._rule)
-        frozen = self._watch_frames(now, usual, longest, reports, identical, found.score)
-        reached = ((found.score >= self.warn).astype(np.uint8) + (found.score >= self.page)) * armed
+        learns = self.reference.learns(rows)
+        phi = self._learnt(now, self.reference.column("agree", rows)) if learns.any() else np.ones(len(rows))
+        x, trials = self._steps.tally(self.streams, counts, frames, same)
+        reports = Reports(x, trials, phi, m_peers, dither(now["windows"]))
+        found = self._steps.weigh(self._words, self.reference, rows, reports, self._rule)
+        frozen = self._watch_frames(rows, now, np.asarray(frames, np.float64), same, identical, found.score)
+        reached = ((found.score >= self.warn).astype(np.uint8) + (found.score >= self.page)) * self.reference.armed[
+            rows
+        ]
         self._settle(rows, now, reached, reports, found.log_e)
         self._single.view(WHOLE)[rows] = now.view(WHOLE)
         return self._verdicts(rows, now, reports, found, frozen)
 
     def _watch_frames(
         self,
+        rows: Rows,
         now: NDArray[np.void],
-        usual: Floats,
-        longest: Floats,
-        reports: Reports,
+        n: Floats,
+        same: Integers,
         identical: Integers,
         score: Floats,
     ) -> NDArray[np.bool_]:
@@ -226,7 +230,7 @@ class Detector:
         Frozen: `frozen_windows` windows of bit-equal frames, or a run of same-cell pairs less likely than e^-2 page
         that is also twice as long as any in the device's own history; without a history, only the bit-equal ones.
         """
-        n, same, chance = np.asarray(reports.frames, np.float64), reports.same, reports.dither
+        chance = dither(now["windows"])
         pairs = np.maximum(n - 1, 1) * (n > 0)
         full = (same >= pairs) & (pairs > 0)
         run = unpack_sum(now["run_same"])
@@ -237,11 +241,12 @@ class Detector:
         steps = np.minimum(now["run_identical"], 0xFE) + 1
         now["run_identical"] = np.where(equal, steps, np.where(n > 0, 0, now["run_identical"]))
         seen = unpack_sum(now["pairs"])
-        learn = (score < self.warn / 2) & (seen < LEARN_PAIRS)
+        learn = self.reference.learns(rows) & (score < self.warn / 2) & (seen < LEARN_PAIRS)
         if learn.any():
             changes = unpack_sum(now["changes"]) + np.maximum(pairs - same, 0)
             now["pairs"] = np.where(learn, pack_sum(seen + pairs, chance), now["pairs"])
             now["changes"] = np.where(learn, pack_sum(changes, chance), now["changes"])
+        usual, longest = (self.reference.column(name, rows) for name in ("same", "longest"))
         own = ~np.isnan(usual)  # against a bundle's baseline alone, a changed product in one cell would look frozen
         unlikely = -run * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > 2 * self.page
         stuck = own & unlikely & (run > 2 * longest)
@@ -260,8 +265,8 @@ class Detector:
             return
         margin = (1 + (self.tolerance - 1) / 2) ** self.streams.direction
         calm = self._words[rows[held], self._parts.calm].view(np.int16)
-        x, trials = self.streams.tally(*(np.asarray(part)[held] for part in reports[:3]))
-        expected = np.nan_to_num(self.reference.take(rows[held]).p0) * trials
+        x, trials = reports.x[held], reports.trials[held]
+        expected = np.nan_to_num(self.reference.column("p0", rows[held])) * trials
         if reports.m_peers is not None:
             expected = expected * np.nan_to_num(reports.m_peers[held], nan=1.0)
         excess = (x - expected * margin) * self.streams.direction

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +59,11 @@ class StreamSet:
             frames, same: (...) frames, and pairs of consecutive frames in one cell.
         """
         whole, used, of = self._distinct
+        held: NDArray[Any] = np.asarray(counts)
         n = np.asarray(frames, np.float64)[..., None]
         changes = np.maximum(n - 1 - np.asarray(same)[..., None], 0)
-        cells = np.asarray(counts, np.float32 if n.max(initial=0) < EXACT else np.float64)
-        events = (cells @ whole, np.minimum((cells > 0).astype(np.float32) @ used, changes))
+        cells: NDArray[Any] = held.astype(np.float32 if n.max(initial=0) < EXACT else np.float64)
+        events = (cells @ whole, np.minimum((held > 0).astype(np.float32) @ used, changes))
         return np.take(np.concatenate(events, axis=-1), of, axis=-1).astype(np.float64), np.where(self.runs, changes, n)
 
     @cached_property
@@ -71,7 +73,7 @@ class StreamSet:
         whole, used, of = self._distinct
         read = np.concatenate([whole, used], axis=1) > 0
         sign = np.where(np.arange(read.shape[1]) < whole.shape[1], 1, -1)
-        cells, number = np.nonzero(read)
+        number = np.nonzero(read)[1]
         begins = np.concatenate([[0], np.cumsum(read.sum(axis=1))])
         return begins.astype(np.int64), ((number + 1) * sign[number]).astype(np.int64), of.astype(np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -16,6 +17,15 @@ Rows = NDArray[np.intp]
 
 
 SHARED = 16
+READ: dict[str, Callable[[Any], Any]] = {
+    "p0": unpack_rate,
+    "bound": unpack_rate,
+    "phi": unpack_phi,
+    "agree": unpack_rate,
+    "same": unpack_rate,
+    "longest": unpack_sum,
+    "armed": np.asarray,
+}
 
 
 class ReferenceTable:
@@ -96,46 +106,30 @@ class ReferenceTable:
 
     def take(self, rows: Rows) -> Reference:
         """The rows asked for."""
-        packed = self._kept[self._which[rows]]
-        return Reference(
-            p0=unpack_rate(packed["p0"]),
-            bound=unpack_rate(packed["bound"]),
-            phi=unpack_phi(packed["phi"]),
-            agree=unpack_rate(packed["agree"]),
-            same=unpack_rate(packed["same"]),
-            longest=unpack_sum(packed["longest"]),
-            armed=packed["armed"],
-        )
+        return Reference(**{field.name: self.column(field.name, rows) for field in fields(Reference)})
+
+    def column(self, name: str, rows: Rows) -> Any:
+        """One field of the `Reference` of the rows asked for."""
+        return READ[name](self._kept[name][self._which[rows]])
 
     def one(self, rows: Rows, stream: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """p0 and phi (n,) of one stream of each row."""
         which = self._which[rows]
         return unpack_rate(self._kept["p0"][which, stream]), unpack_phi(self._kept["phi"][which, stream])
 
-    def learns(self, rows: Rows) -> bool:
-        """Whether the over-dispersion of any of the rows is still to be learnt."""
-        return bool(self._learns[self._which[rows]].any())
-
-    def single(self, rows: Rows) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-        """agree, same, longest and armed (n,) of the rows."""
-        which = self._which[rows]
-        agree, same = (unpack_rate(self._kept[name][which]) for name in ("agree", "same"))
-        return agree, same, unpack_sum(self._kept["longest"][which]), self._kept["armed"][which]
+    def learns(self, rows: Rows) -> NDArray[np.bool_]:
+        """Whether the over-dispersion of some stream of the rows is not known, but learnt from pairs, (n,)."""
+        return np.asarray(self._learns[self._which[rows]])
 
     def columns(self) -> tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
         """Index (devices,) of each device's reference, and packed p0, bound and phi (references, streams)."""
         return self._which, self._kept["p0"], self._kept["bound"], self._kept["phi"]
 
     def __getattr__(self, name: str) -> Any:
-        """A column of the `Reference` of all devices."""
-        if name in {field.name for field in fields(Reference)}:
-            return getattr(self.take(np.arange(len(self))), name)
+        """A field of the `Reference` of all devices."""
+        if name in READ:
+            return self.column(name, np.arange(len(self)))
         raise AttributeError(name)
-
-    @property
-    def armed(self) -> NDArray[np.bool_]:
-        """See `Reference`; of all devices."""
-        return np.asarray(self._kept["armed"][self._which])
 
     def _pack(self, reference: Reference) -> NDArray[np.void]:
         packed = np.zeros(len(reference), self._kind)
