@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Natural logs of the e-values of each stream (n, streams) and of the device (n,), and its strongest stream (n,)."""
+    """Natural logs of the e-values of each stream (n, streams) and of the device (n,), its strongest stream (n,)."""
 
     log_e: Floats
     score: Floats

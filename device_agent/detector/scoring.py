@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
 from device_agent.detector import compiled as numba_steps
-from device_agent.detector.evalue import Floats, phi_of_pairs, poisson_limits, warn_threshold
-from device_agent.detector.evidence import PLAIN, Evidence, Parts, Reports, Rule
-from device_agent.detector.packed import UNKNOWN, dither, pack_signed, pack_sum, unpack_signed, unpack_sum
+from device_agent.detector.evalue import Floats, warn_threshold
+from device_agent.detector.evidence import PLAIN, Parts, Reports, Rule
+from device_agent.detector.packed import UNKNOWN, dither, pack_signed, unpack_signed
 from device_agent.detector.reference import Reference
+from device_agent.detector.sameness import SINGLE, WHOLE, is_frozen, learn_pairs, learnt_phi
 from device_agent.detector.streams import Integers, StreamSet
 from device_agent.detector.table import ReferenceTable, Rows
+from device_agent.detector.verdicts import Verdicts, verdicts
 
 LAYOUT = 2
-LEARN_PAIRS = 1e6
-SINGLE = np.dtype(
-    [("windows", np.uint32)]
-    + [(name, np.uint16) for name in ("run_same", "pairs", "changes", "block")]
-    + [("run_identical", np.uint8), ("level", np.uint8)]
-)
-"""Of a device: windows seen, run of same-cell pairs, pairs and those of them that changed cell, windows of the block
-that may clear its level, reports of bit-equal frames in a row, and its level."""
-WHOLE = np.dtype((np.void, SINGLE.itemsize))
-"""The same without names: copied several times faster."""
-
-
-class Verdicts(NamedTuple):
-    """What the detector says after a report, one entry each.
-
-    score: natural log of the device's e-value. log_e: (n, streams), the same of each stream. warn, page: level reached
-    and not yet cleared (page implies warn). frozen: the camera repeats itself. window: number of windows the device has
-    had, this one included. stream: index of the strongest stream, to which the rest belongs: onset, the window (counted
-    from 1) in which its run of evidence began; ratio, ratio_low, ratio_high: rate since then over the expected one, and
-    its 95 % interval (nan without frames); independent: number of independent frames since then.
-    """
-
-    score: Floats
-    log_e: Floats
-    warn: NDArray[np.bool_]
-    page: NDArray[np.bool_]
-    frozen: NDArray[np.bool_]
-    window: NDArray[np.int64]
-    stream: NDArray[np.intp]
-    onset: NDArray[np.int64]
-    ratio: Floats
-    ratio_low: Floats
-    ratio_high: Floats
-    independent: Floats
 
 
 class Detector:
@@ -145,13 +111,8 @@ class Detector:
         known = self.reference.column("phi", rows)
         if not self.reference.learns(rows).any():
             return np.asarray(known)
-        learnt = self._learnt(self._single[rows], self.reference.column("agree", rows))
+        learnt = learnt_phi(self._single[rows], self.reference.column("agree", rows))
         return np.where(np.isnan(known), learnt[:, None], known)
-
-    def _learnt(self, single: NDArray[np.void], agree: Floats) -> Floats:
-        """Over-dispersion (n,) that the pairs of these devices show."""
-        pairs = unpack_sum(single["pairs"])
-        return phi_of_pairs(np.maximum(pairs - unpack_sum(single["changes"]), 0), pairs, agree)
 
     def tally(self, rows: Rows, counts: Integers, frames: Integers, same: Integers) -> tuple[Floats, Floats, Floats]:
         """Events, expected events and over-dispersion, (rows, streams) each: what `Peers.update` takes."""
@@ -204,53 +165,19 @@ class Detector:
         now = self._single.view(WHOLE)[rows].view(SINGLE)
         now["windows"] += 1
         learns = self.reference.learns(rows)
-        phi = self._learnt(now, self.reference.column("agree", rows)) if learns.any() else np.ones(len(rows))
+        phi = learnt_phi(now, self.reference.column("agree", rows)) if learns.any() else np.ones(len(rows))
         x, trials = self._steps.tally(self.streams, counts, frames, same)
         reports = Reports(x, trials, phi, m_peers, dither(now["windows"]))
         found = self._steps.weigh(self._words, self.reference, rows, reports, self._rule)
-        frozen = self._watch_frames(rows, now, np.asarray(frames, np.float64), same, identical, found.score)
-        reached = ((found.score >= self.warn).astype(np.uint8) + (found.score >= self.page)) * self.reference.armed[
-            rows
-        ]
+        n = np.asarray(frames, np.float64)
+        learn_pairs(now, n, same, learns & (found.score < self.warn / 2))
+        often, unlikely = self.frozen_windows, 2 * self.page
+        frozen = is_frozen(now, self.reference, rows, n, same, identical, windows=often, unlikely=unlikely)
+        levels = (found.score >= self.warn).astype(np.uint8) + (found.score >= self.page)
+        reached = levels * self.reference.column("armed", rows)
         self._settle(rows, now, reached, reports, found.log_e)
         self._single.view(WHOLE)[rows] = now.view(WHOLE)
-        return self._verdicts(rows, now, reports, found, frozen)
-
-    def _watch_frames(
-        self,
-        rows: Rows,
-        now: NDArray[np.void],
-        n: Floats,
-        same: Integers,
-        identical: Integers,
-        score: Floats,
-    ) -> NDArray[np.bool_]:
-        """Learn how correlated frames are, and tell a camera that repeats itself.
-
-        Frozen: `frozen_windows` windows of bit-equal frames, or a run of same-cell pairs less likely than e^-2 page
-        that is also twice as long as any in the device's own history; without a history, only the bit-equal ones.
-        """
-        chance = dither(now["windows"])
-        pairs = np.maximum(n - 1, 1) * (n > 0)
-        full = (same >= pairs) & (pairs > 0)
-        run = unpack_sum(now["run_same"])
-        if full.any() or run.any():
-            run = np.where(full | (n <= 0), run + np.where(full, pairs, 0), 0)
-            now["run_same"] = pack_sum(run, chance)
-        equal = (identical >= pairs) & (pairs > 0)
-        steps = np.minimum(now["run_identical"], 0xFE) + 1
-        now["run_identical"] = np.where(equal, steps, np.where(n > 0, 0, now["run_identical"]))
-        seen = unpack_sum(now["pairs"])
-        learn = self.reference.learns(rows) & (score < self.warn / 2) & (seen < LEARN_PAIRS)
-        if learn.any():
-            changes = unpack_sum(now["changes"]) + np.maximum(pairs - same, 0)
-            now["pairs"] = np.where(learn, pack_sum(seen + pairs, chance), now["pairs"])
-            now["changes"] = np.where(learn, pack_sum(changes, chance), now["changes"])
-        usual, longest = (self.reference.column(name, rows) for name in ("same", "longest"))
-        own = ~np.isnan(usual)  # against a bundle's baseline alone, a changed product in one cell would look frozen
-        unlikely = -run * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > 2 * self.page
-        stuck = own & unlikely & (run > 2 * longest)
-        return np.asarray(stuck | (now["run_identical"] >= self.frozen_windows))
+        return verdicts(self._words, self._parts, self.reference, rows, now, reports, found, frozen)
 
     def _settle(
         self, rows: Rows, now: NDArray[np.void], reached: NDArray[np.uint8], reports: Reports, log_e: Floats
@@ -272,49 +199,10 @@ class Detector:
         excess = (x - expected * margin) * self.streams.direction
         calm = pack_signed(unpack_signed(calm) + excess, reports.dither[held, None])
         block = np.minimum(now["block"][held] + (trials.max(axis=1) > 0), UNKNOWN)
-        due = block >= self.clear_windows
+        due = block >= min(self.clear_windows, UNKNOWN)
         clear = due & ((calm <= 0) | (log_e[held] < self.warn)).all(axis=1)
         calm[due] = 0
         self._words[rows[held], self._parts.calm] = calm.view(np.uint16)
         now["block"][held] = np.where(due, 0, block)
         now["level"][held[clear]] = 0
         self._words[rows[held[clear]]] = 0
-
-    def _verdicts(
-        self,
-        rows: Rows,
-        now: NDArray[np.void],
-        reports: Reports,
-        found: Evidence,
-        frozen: NDArray[np.bool_],
-    ) -> Verdicts:
-        top, each = found.top, np.arange(len(now))
-        events, expected = (
-            unpack_sum(self._words[rows, part.start + top]) for part in (self._parts.x, self._parts.expected)
-        )
-        since = self._words[rows, self._parts.since.start + top].astype(np.int64)
-        windows = now["windows"].astype(np.int64)
-        usual, phi = self.reference.one(rows, top)
-        spread = np.where(np.isnan(phi), reports.phi, phi)
-        if reports.m_peers is not None:
-            usual = usual * np.nan_to_num(reports.m_peers[each, top], nan=1.0)
-        low, high = poisson_limits(events / spread)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio, low, high = events / expected, low * spread / expected, high * spread / expected
-            independent = np.where(expected > 0, expected / usual / spread, 0)
-        none = expected <= 0
-        ratio[none] = low[none] = high[none] = np.nan
-        return Verdicts(
-            score=found.score,
-            log_e=found.log_e,
-            warn=now["level"] >= 1,
-            page=now["level"] >= 2,
-            frozen=frozen,
-            window=windows,
-            stream=top,
-            onset=windows - np.maximum(since, 1) + 1,
-            ratio=ratio,
-            ratio_low=low,
-            ratio_high=high,
-            independent=independent,
-        )
