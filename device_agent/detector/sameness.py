@@ -1,4 +1,4 @@
-"""How alike the frames of a camera are: how far they are from independent, and whether it shows one picture for ever."""
+"""How alike the frames of a camera are: how far from independent, and whether it shows one picture for ever."""
 
 from __future__ import annotations
 
