@@ -71,7 +71,7 @@ def try_detector(
     onset = np.full(count, start) + np.repeat(rng.integers(0, DAY, world.sites), world.devices)
     stream = simulate(world, reference_days + days, rng, fault=fault, onset=onset if fault != "none" else 0)
     chosen, reference = learn([next(stream) for _ in range(reference_days)])
-    detector = Detector(chosen, reference, page=threshold(1_000) if h is None else h)
+    detector = Detector(chosen, reference, page=threshold(1_000) if h is None else h, compiled=True)
     watch = Watch(detector, onset if fault != "none" else np.full(count, np.iinfo(np.int64).max))
     groups = np.repeat(np.arange(world.sites), world.devices) if peers else None
     for day, block in enumerate(stream):

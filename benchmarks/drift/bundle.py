@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from table import fingerprint
 
 from device_agent.contract.manifest import Baseline
 from device_agent.detector import Detector, reference_from_baseline, streams, threshold, warn_threshold, weighted_cells
@@ -52,10 +53,11 @@ def watch(seed: int, images: int, windows: int, dirt: float, onset: int) -> tupl
 
 def main() -> None:
     """All sizes."""
+    code = fingerprint()
     for images, seeds in ((100, 20), (200, 20), (300, 200), (600, 20), (1000, 20), (3000, 20)):
         start = time.perf_counter()
         quiet = [watch(seed, images, 600, 0.0, 0) for seed in range(seeds)]
-        row = {"part": "bundle", "images": images, "seeds": seeds, "minutes": 10}
+        row = {"part": "bundle", "code": code, "images": images, "seeds": seeds, "minutes": 10}
         row |= {"warned": int(sum(np.isfinite(warn).sum() for warn, _, _, _ in quiet))}
         row |= {"paged": int(sum(np.isfinite(page).sum() for _, page, _, _ in quiet))}
         row |= {"frozen": sum(frozen for _, _, frozen, _ in quiet), "bound": float(np.median([b for *_, b in quiet]))}

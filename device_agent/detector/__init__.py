@@ -1,4 +1,5 @@
-"""The drift detector: confidence histograms in, evidence out. Pure numpy, vectorised over the devices of one model.
+"""The drift detector: confidence histograms in, evidence out. Vectorised over the devices of one model; pure numpy, or
+on request compiled by numba where it is installed, with the same decisions.
 
 streams()                            which cells of the histogram are watched, and in which direction
 reference_from_baseline(), ..._from_history()      what is normal, and how uncertain that is
@@ -16,8 +17,9 @@ from device_agent.detector.reference import (
     reference_from_history,
     weighted_cells,
 )
-from device_agent.detector.scoring import Detector, Verdicts
+from device_agent.detector.scoring import Detector
 from device_agent.detector.streams import StreamSet, streams
+from device_agent.detector.verdicts import Verdicts
 
 __all__ = [
     "Detector",

@@ -37,7 +37,7 @@ def tilt(rate: Floats, rho: Floats, lift: Floats) -> tuple[Floats, Floats]:
     stay = rho + fresh
     gap = up - down
     grow = (gap + np.sqrt(gap * gap + 4 * stay * (1 - fresh))) / (2 * stay)
-    return 2 * np.log(grow), np.log1p(fresh * (root * grow - 1))
+    return 2 * np.log(grow), np.log(1 + fresh * (root * grow - 1))
 
 
 def independence(phi: Floats) -> Floats:
@@ -101,15 +101,10 @@ def warn_threshold(page: float, windows_a_week: float = 10_080) -> float:
     return min(math.log(windows_a_week * 30 / 7), page - 3) if page > 4 else page * 0.75
 
 
-def log_mean_exp(values: NDArray[np.floating], axis: int) -> Floats:
-    """ln(mean(e^values)) along an axis."""
-    peak = values.max(axis=axis)
-    return np.asarray(peak + np.log(np.exp(values - np.expand_dims(peak, axis)).mean(axis=axis)), np.float64)
-
-
 def poisson_limits(events: Floats) -> tuple[Floats, Floats]:
     """95 % limits of a mean from a count (Byar's approximation; Breslow and Day 1987); fractional counts allowed."""
     few = np.maximum(events, 1e-9)
-    low = events * np.maximum(1 - 1 / (9 * few) - 1.96 / (3 * np.sqrt(few)), 0) ** 3
+    low = np.maximum(1 - 1 / (9 * few) - 1.96 / (3 * np.sqrt(few)), 0)
     more = events + 1
-    return low, more * (1 - 1 / (9 * more) + 1.96 / (3 * np.sqrt(more))) ** 3
+    high = 1 - 1 / (9 * more) + 1.96 / (3 * np.sqrt(more))
+    return events * low * low * low, more * high * high * high

@@ -11,6 +11,7 @@ from device_agent.detector.streams import StreamSet
 
 LIMITS = (0.5, 4.0)
 PRIOR_EVENTS = 3.0
+NO_GROUP = -1
 
 
 class Peers:
@@ -29,23 +30,23 @@ class Peers:
 
     def __init__(self, streams: StreamSet, devices: int, *, windows: tuple[float, float] = (60, 10)) -> None:
         self._up = streams.direction > 0
-        self._keep = np.exp(-1 / np.array(windows))[:, None, None]
-        self._seen = np.zeros((2, devices, len(streams.names)))
-        self._expected = np.zeros((2, devices, len(streams.names)))
+        self._keep = np.exp(-1 / np.array([*windows, *windows]))[:, None].astype(np.float32)
+        self._sums = np.zeros((devices, 4, len(streams.names)), np.float32)
+        self._group = np.full(devices, NO_GROUP)
+        self._totals = np.zeros((0, *self._sums.shape[1:]))
 
     def grow(self, devices: int) -> None:
         """Add rows at the end."""
-        more = np.zeros((2, devices, self._seen.shape[2]))
-        self._seen = np.concatenate([self._seen, more], axis=1)
-        self._expected = np.concatenate([self._expected, more], axis=1)
+        self._sums = np.concatenate([self._sums, np.zeros((devices, *self._sums.shape[1:]), np.float32)])
+        self._group = np.concatenate([self._group, np.full(devices, NO_GROUP)])
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Forget devices: after a change-over, or with a new reference."""
-        self._seen[:, rows] = self._expected[:, rows] = 0
+        self._put(rows, np.zeros((len(rows), *self._sums.shape[1:]), np.float32))
 
     def state(self, row: int) -> bytes:
         """Memory of one device, of a fixed size for a model."""
-        return np.concatenate([self._seen[:, row], self._expected[:, row]]).astype(np.float32).tobytes()
+        return bytes(self._sums[row].tobytes())
 
     def restore(self, row: int, memory: bytes) -> None:
         """Take up the memory that `state` gave.
@@ -56,13 +57,15 @@ class Peers:
         size = 16 * len(self._up)
         if len(memory) != size:
             raise BadInput(f"detector: {len(memory)} bytes of peers' memory, this model has {size}")
-        sums = np.frombuffer(memory, np.float32).reshape(4, -1)
-        self._seen[:, row], self._expected[:, row] = sums[:2], sums[2:]
+        self._put(np.array([row]), np.frombuffer(memory, np.float32).reshape(1, 4, -1))
 
     def update(self, rows: NDArray[np.intp], x: Floats, expected: Floats, phi: Floats) -> None:
-        """Take in events x (rows, streams) and expected events n p0 of one window, both weighed by 1 / phi."""
-        self._seen[:, rows] = self._seen[:, rows] * self._keep + x / phi
-        self._expected[:, rows] = self._expected[:, rows] * self._keep + expected / phi
+        """Take in events x (rows, streams) and expected events n p0 of one window, both weighed by 1 / phi; no row may
+        come twice."""
+        sums = self._sums[rows] * self._keep
+        sums[:, :2] += (x / phi)[:, None]
+        sums[:, 2:] += (expected / phi)[:, None]
+        self._put(rows, sums)
 
     def multiplier(self, rows: NDArray[np.intp], group: NDArray[np.intp]) -> Floats:
         """M (rows, streams) for the devices `rows`; nan where a device has no peers.
@@ -71,14 +74,32 @@ class Peers:
             rows: devices asked for.
             group: (devices,) group of every device of this detector, >= 0: same site and product.
         """
-        groups = int(group.max()) + 1 if len(group) else 0
-        size = np.bincount(group, minlength=groups)
+        self._regroup(group)
         mine = group[rows]
-        looser = np.full((len(rows), len(self._up)), 1.0)
-        for seen, expected in zip(self._seen, self._expected, strict=True):
-            x, e = np.zeros((groups, len(self._up))), np.zeros((groups, len(self._up)))
-            np.add.at(x, group, seen)
-            np.add.at(e, group, expected)
-            ratio = (x[mine] - seen[rows] + PRIOR_EVENTS) / (e[mine] - expected[rows] + PRIOR_EVENTS)
-            looser = np.where(self._up, np.maximum(looser, ratio), np.minimum(looser, ratio))
-        return np.asarray(np.where((size[mine] > 1)[:, None], np.clip(looser, *LIMITS), np.nan))
+        others = self._totals[mine] - self._sums[rows] + PRIOR_EVENTS
+        ratio = others[:, :2] / others[:, 2:]
+        looser = np.where(self._up, np.maximum(ratio.max(axis=1), 1), np.minimum(ratio.min(axis=1), 1))
+        alone = (np.bincount(group) if len(group) else np.zeros(0))[mine] < 2
+        return np.asarray(np.where(alone[:, None], np.nan, np.clip(looser, *LIMITS)))
+
+    def _regroup(self, group: NDArray[np.intp]) -> None:
+        """Count devices in the totals of the groups that they are in now."""
+        moved = np.flatnonzero(group != self._group)
+        if not len(moved):
+            return
+        missing = int(group.max()) + 1 - len(self._totals)
+        self._totals = np.concatenate([self._totals, np.zeros((max(missing, 0), *self._totals.shape[1:]))])
+        sums = self._sums[moved]
+        self._put(moved, np.zeros_like(sums))
+        self._group[moved] = group[moved]
+        self._put(moved, sums)
+
+    def _put(self, rows: NDArray[np.intp], sums: NDArray[np.float32]) -> None:
+        """New sums of devices, in the totals of their groups too."""
+        group, grouped = self._group[rows], np.flatnonzero(self._group[rows] != NO_GROUP)
+        if len(grouped):
+            order = grouped[np.argsort(group[grouped], kind="stable")]
+            change = sums[order].astype(np.float64) - self._sums[rows[order]]
+            starts = np.flatnonzero(np.diff(group[order], prepend=NO_GROUP))
+            self._totals[group[order][starts]] += np.add.reduceat(change, starts, axis=0)
+        self._sums[rows] = sums

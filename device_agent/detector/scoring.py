@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
-from device_agent.detector.evalue import (
-    Floats,
-    independence,
-    log_mean_exp,
-    phi_of_pairs,
-    poisson_limits,
-    tilt,
-    warn_threshold,
-)
+from device_agent.detector import compiled as numba_steps
+from device_agent.detector.evalue import Floats, warn_threshold
+from device_agent.detector.evidence import PLAIN, Parts, Reports, Rule
+from device_agent.detector.packed import UNKNOWN, dither, pack_signed, unpack_signed
 from device_agent.detector.reference import Reference
+from device_agent.detector.sameness import SINGLE, WHOLE, is_frozen, learn_pairs, learnt_phi
 from device_agent.detector.streams import Integers, StreamSet
+from device_agent.detector.table import ReferenceTable, Rows
+from device_agent.detector.verdicts import Verdicts, verdicts
 
-Rows = NDArray[np.intp]
-LAYOUT = 1
-
-
-class Verdicts(NamedTuple):
-    """What the detector says after a report, one entry each.
-
-    score: natural log of the device's e-value. log_e: (n, streams), the same of each stream. warn, page: level reached
-    and not yet cleared (page implies warn). frozen: the camera repeats itself. window: number of windows the device has
-    had, this one included. stream: index of the strongest stream, to which the rest belongs: onset, the window (counted
-    from 1) in which its run of evidence began; ratio, ratio_low, ratio_high: rate since then over the expected one, and
-    its 95 % interval (nan without frames); independent: number of independent frames since then.
-    """
-
-    score: Floats
-    log_e: Floats
-    warn: NDArray[np.bool_]
-    page: NDArray[np.bool_]
-    frozen: NDArray[np.bool_]
-    window: NDArray[np.int64]
-    stream: NDArray[np.intp]
-    onset: NDArray[np.int64]
-    ratio: Floats
-    ratio_low: Floats
-    ratio_high: Floats
-    independent: Floats
+LAYOUT = 2
 
 
 class Detector:
@@ -56,14 +27,16 @@ class Detector:
     Score = ln mean over s and j of e^W: an average of e-detectors is one (Shin, Ramdas and Rinaldo 2023), so a healthy
     device reaches h at most once in e^h windows on average. Levels hold until each stream that still has evidence ran
     `clear_windows` windows at a rate under 1 + (r - 1) / 2 times its reference; then W starts from nothing.
+    What is kept of a device is in few bytes (`packed`, `device_bytes`); W ends at 64.
 
     Args:
         streams: of the model.
         reference: one row for each device.
         page, warn: scores, see `threshold` and `warn_threshold`.
         tolerance, tolerance_peers: harmless change r of a rate, without and with peers.
-        clear_windows: 6 hours of one-minute windows by default.
+        clear_windows: 6 hours of one-minute windows by default; windows without a frame do not count.
         frozen_windows: reports in a row with nothing but bit-equal frames that make a frozen camera.
+        compiled: let numba, where it is installed, do the bets; the decisions are the same.
     """
 
     def __init__(
@@ -77,48 +50,49 @@ class Detector:
         tolerance_peers: float = 1.15,
         clear_windows: int = 360,
         frozen_windows: int = 3,
+        compiled: bool = False,
     ) -> None:
         self.streams = streams
-        self.reference = reference
+        self.reference = ReferenceTable(reference)
         self.page = page
         self.warn = warn_threshold(page) if warn is None else warn
         self.tolerance, self.tolerance_peers = tolerance, tolerance_peers
         self.clear_windows, self.frozen_windows = clear_windows, frozen_windows
-        self._state = self._blank(len(reference))
-
-    def _blank(self, devices: int) -> NDArray[np.void]:
-        count, bets = self.streams.lifts.shape
-        per_stream = [(name, np.float32, (count,)) for name in ("x", "expected", "n", "since", "block_x", "block_e")]
-        single = [(name, np.float32) for name in ("score", "pairs", "same", "run_same")]
-        whole = [("windows", np.int64), ("block", np.int32), ("run_identical", np.int16), ("level", np.int8)]
-        blank = np.zeros(devices, [("layout", np.int8), ("w", np.float32, (count, bets)), *per_stream, *single, *whole])
-        blank["layout"] = LAYOUT
-        return blank
+        self._steps = (numba_steps.compiled() if compiled else None) or PLAIN
+        self._rule = Rule.of(streams, tolerance, tolerance_peers)
+        self._parts = Parts.of(streams)
+        self._words = np.zeros((len(reference), self._parts.calm.stop), np.uint16)
+        self._single = np.zeros(len(reference), SINGLE)
 
     def __len__(self) -> int:
-        return len(self._state)
+        return len(self._single)
+
+    @property
+    def device_bytes(self) -> int:
+        """All that is kept of a device that has a reference of its own, this one included."""
+        return int(self._words[:1].nbytes + SINGLE.itemsize + self.reference.row_bytes)
 
     def grow(self, reference: Reference) -> None:
         """Add a device for each row of `reference`."""
-        self.reference = self.reference.joined(reference)
-        self._state = np.concatenate([self._state, self._blank(len(reference))])
+        self.reference.grow(reference)
+        more = len(reference)
+        self._words = np.concatenate([self._words, np.zeros((more, self._words.shape[1]), np.uint16)])
+        self._single = np.concatenate([self._single, np.zeros(more, SINGLE)])
 
     def reset(self, rows: Rows, reference: Reference | None = None) -> None:
         """Start from nothing: after an acknowledgement, a deployment, a change-over or a new `reference` (row by row).
 
         The count of windows and what was learnt of the correlation of frames stay.
         """
-        blank = self._blank(len(rows))
-        for name in ("windows", "pairs", "same"):
-            blank[name] = self._state[name][rows]
-        self._state[rows] = blank
+        self._words[rows] = 0
+        for name in ("run_same", "block", "run_identical", "level"):
+            self._single[name][rows] = 0
         if reference is not None:
-            for name, values in vars(self.reference).items():
-                values[rows] = getattr(reference, name)
+            self.reference.put(rows, reference)
 
     def state(self, row: int) -> bytes:
         """Memory of one device, of a fixed size for a model."""
-        return bytes(self._state[row].tobytes())
+        return bytes([LAYOUT, *self._single[row].tobytes(), *self._words[row].tobytes()])
 
     def restore(self, row: int, memory: bytes) -> None:
         """Take up the memory that `state` gave.
@@ -126,28 +100,26 @@ class Detector:
         Raises:
             BadInput: memory of another layout or model.
         """
-        if len(memory) != self._state.itemsize or memory[0] != LAYOUT:
-            raise BadInput(
-                f"detector: {len(memory)} bytes of memory, this model has {self._state.itemsize} of layout 1"
-            )
-        self._state[row] = np.frombuffer(memory, self._state.dtype)[0]
+        size = 1 + SINGLE.itemsize + 2 * self._words.shape[1]
+        if len(memory) != size or memory[0] != LAYOUT:
+            raise BadInput(f"detector: {len(memory)} bytes of memory, this model has {size} of layout {LAYOUT}")
+        self._single[row] = np.frombuffer(memory, SINGLE, 1, 1)[0]
+        self._words[row] = np.frombuffer(memory, np.uint16, -1, 1 + SINGLE.itemsize)
 
     def phi(self, rows: Rows) -> Floats:
         """Over-dispersion (rows, streams): of the reference, or learnt from pairs while it has none."""
-        known = self.reference.phi[rows]
-        if not np.isnan(known).any():
-            return known
-        state = self._state
-        learnt = phi_of_pairs(
-            state["same"][rows].astype(np.float64), state["pairs"][rows].astype(np.float64), self.reference.agree[rows]
-        )
+        known = self.reference.column("phi", rows)
+        if not self.reference.learns(rows).any():
+            return np.asarray(known)
+        learnt = learnt_phi(self._single[rows], self.reference.column("agree", rows))
         return np.where(np.isnan(known), learnt[:, None], known)
 
     def tally(self, rows: Rows, counts: Integers, frames: Integers, same: Integers) -> tuple[Floats, Floats, Floats]:
         """Events, expected events and over-dispersion, (rows, streams) each: what `Peers.update` takes."""
-        events, trials = self.streams.tally(counts, frames, same)
-        p0 = self.reference.p0[rows]
-        return np.where(np.isnan(p0), 0, events), np.nan_to_num(p0) * trials, self.phi(rows)
+        events, trials = self._steps.tally(self.streams, counts, frames, same)
+        p0 = self.reference.column("p0", rows)
+        known = ~np.isnan(p0)
+        return np.where(known, events, 0), np.where(known, p0 * trials, 0), self.phi(rows)
 
     def update(
         self,
@@ -190,118 +162,47 @@ class Detector:
         identical: Integers,
         m_peers: Floats | None,
     ) -> Verdicts:
-        x, trials = self.streams.tally(counts, frames, same)
-        phi = self.phi(rows)
-        multiplier = np.ones_like(x) if m_peers is None else np.where(np.isnan(m_peers), 1.0, m_peers)
-        w = self._bet(rows, x, trials, phi, multiplier, m_peers)
-        now = self._state[rows]
-        now["w"] = w
-        live = w.max(axis=2) > 0
-        expected = np.nan_to_num(self.reference.p0[rows]) * trials * multiplier
-        for name, more in (("x", x), ("expected", expected), ("n", trials), ("since", 1.0)):
-            now[name] = np.where(live, now[name] + more, 0)
+        now = self._single.view(WHOLE)[rows].view(SINGLE)
         now["windows"] += 1
-        log_e = log_mean_exp(w, axis=2)
-        score = log_mean_exp(log_e, axis=1)
-        frozen = self._watch_frames(now, rows, np.asarray(frames, np.float64), same, identical, phi, score)
-        now["score"] = score
-        armed = self.reference.armed[rows]
-        reached = ((score >= self.warn).astype(np.int8) + (score >= self.page)) * armed
-        self._settle(now, reached, x, expected, log_e)
-        self._state[rows] = now
-        return self._verdicts(now, score, log_e, frozen, phi)
-
-    def _bet(
-        self, rows: Rows, x: Floats, trials: Floats, phi: Floats, multiplier: Floats, m_peers: Floats | None
-    ) -> NDArray[np.float32]:
-        """W (rows, streams, bets) after this window."""
-        slack = np.full(x.shape, self.tolerance)
-        if m_peers is not None:
-            slack = np.where(np.isnan(m_peers), self.tolerance, self.tolerance_peers)
-        near = np.clip(self.reference.bound[rows] * multiplier, 1e-7, 0.98)
-        odds = near / (1 - near) * slack**self.streams.direction
-        theta, kappa = tilt((odds / (1 + odds))[:, :, None], independence(phi)[:, :, None], self.streams.lifts)
-        step = theta * x[:, :, None] - kappa * trials[:, :, None]
-        return np.maximum(np.nan_to_num(self._state["w"][rows] + step), 0).astype(np.float32)
-
-    def _watch_frames(
-        self,
-        now: NDArray[np.void],
-        rows: Rows,
-        n: Floats,
-        same: Integers,
-        identical: Integers,
-        phi: Floats,
-        score: Floats,
-    ) -> NDArray[np.bool_]:
-        """Learn how correlated frames are, and tell a camera that repeats itself.
-
-        Frozen: `frozen_windows` windows of bit-equal frames, or a run of same-cell pairs less likely than e^-2 page
-        that is also twice as long as any in the device's own history; without a history, only the bit-equal ones.
-        """
-        pairs = np.maximum(n - 1, 1) * (n > 0)
-        agree, known = self.reference.agree[rows], self.reference.same[rows]
-        rho = independence(phi.min(axis=1))
-        usual = np.where(np.isnan(known), agree + rho * (1 - agree), known)
-        full = (same >= pairs) & (pairs > 0)
-        now["run_same"] = np.where(full, now["run_same"] + pairs, np.where(n > 0, 0, now["run_same"]))
-        equal = (identical >= pairs) & (pairs > 0)
-        steps = np.minimum(now["run_identical"], 30_000) + 1
-        now["run_identical"] = np.where(equal, steps, np.where(n > 0, 0, now["run_identical"]))
-        learn = (score < self.warn / 2) * (now["pairs"] < 1e6)
-        now["pairs"] += pairs * learn
-        now["same"] += np.minimum(same, pairs) * learn
-        unlikely = -now["run_same"] * np.log(np.clip(usual, 1e-6, 1 - 1e-7)) > 2 * self.page
-        own = ~np.isnan(known)  # against a bundle's baseline alone, a changed product in one cell would look frozen
-        stuck = unlikely & (now["run_same"] > 2 * self.reference.longest[rows]) & own
-        return np.asarray(stuck | (now["run_identical"] >= self.frozen_windows))
+        learns = self.reference.learns(rows)
+        phi = learnt_phi(now, self.reference.column("agree", rows)) if learns.any() else np.ones(len(rows))
+        x, trials = self._steps.tally(self.streams, counts, frames, same)
+        reports = Reports(x, trials, phi, m_peers, dither(now["windows"]))
+        found = self._steps.weigh(self._words, self.reference, rows, reports, self._rule)
+        n = np.asarray(frames, np.float64)
+        learn_pairs(now, n, same, learns & (found.score < self.warn / 2))
+        often, unlikely = self.frozen_windows, 2 * self.page
+        frozen = is_frozen(now, self.reference, rows, n, same, identical, windows=often, unlikely=unlikely)
+        levels = (found.score >= self.warn).astype(np.uint8) + (found.score >= self.page)
+        reached = levels * self.reference.column("armed", rows)
+        self._settle(rows, now, reached, reports, found.log_e)
+        self._single.view(WHOLE)[rows] = now.view(WHOLE)
+        return verdicts(self._words, self._parts, self.reference, rows, now, reports, found, frozen)
 
     def _settle(
-        self, now: NDArray[np.void], reached: NDArray[np.int8], x: Floats, expected: Floats, log_e: Floats
+        self, rows: Rows, now: NDArray[np.void], reached: NDArray[np.uint8], reports: Reports, log_e: Floats
     ) -> None:
         """Raise levels at once; clear them after a block of windows at a normal rate."""
         rising = reached > now["level"]
-        held = (now["level"] > 0) & ~rising
+        held = np.flatnonzero((now["level"] > 0) & ~rising)
         now["level"] = np.maximum(now["level"], reached)
-        keep = held[:, None]
-        now["block"] = np.where(held, now["block"] + 1, 0)
-        now["block_x"] = np.where(keep, now["block_x"] + x, 0)
-        now["block_e"] = np.where(keep, now["block_e"] + expected, 0)
-        due = now["block"] >= self.clear_windows
-        if not due.any():
+        now["block"] = np.where(rising, 0, now["block"])
+        self._words[rows[rising], self._parts.calm] = 0
+        if not len(held):
             return
-        up = self.streams.direction > 0
-        margin = 1 + (self.tolerance - 1) / 2
-        calm = np.where(up, now["block_x"] <= now["block_e"] * margin, now["block_x"] >= now["block_e"] / margin)
-        clear = due & (calm | (log_e < self.warn)).all(axis=1) & (now["block_e"].max(axis=1) > 0)
-        for name in ("block", "block_x", "block_e"):
-            now[name][due] = 0
-        for name in ("w", "x", "expected", "n", "since", "level"):
-            now[name][clear] = 0
-
-    def _verdicts(
-        self, now: NDArray[np.void], score: Floats, log_e: Floats, frozen: NDArray[np.bool_], phi: Floats
-    ) -> Verdicts:
-        top, each = log_e.argmax(axis=1), np.arange(len(now))
-        events = now["x"][each, top].astype(np.float64)
-        expected = now["expected"][each, top].astype(np.float64)
-        frames, spread = now["n"][each, top].astype(np.float64), phi[each, top]
-        low, high = poisson_limits(events / spread)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio, low, high = events / expected, low * spread / expected, high * spread / expected
-        none = expected <= 0
-        ratio[none] = low[none] = high[none] = np.nan
-        return Verdicts(
-            score=score,
-            log_e=log_e,
-            warn=now["level"] >= 1,
-            page=now["level"] >= 2,
-            frozen=frozen,
-            window=now["windows"].copy(),
-            stream=top,
-            onset=now["windows"] - np.maximum(now["since"][each, top].astype(np.int64), 1) + 1,
-            ratio=ratio,
-            ratio_low=low,
-            ratio_high=high,
-            independent=frames / spread,
-        )
+        margin = (1 + (self.tolerance - 1) / 2) ** self.streams.direction
+        calm = self._words[rows[held], self._parts.calm].view(np.int16)
+        x, trials = reports.x[held], reports.trials[held]
+        expected = np.nan_to_num(self.reference.column("p0", rows[held])) * trials
+        if reports.m_peers is not None:
+            expected = expected * np.nan_to_num(reports.m_peers[held], nan=1.0)
+        excess = (x - expected * margin) * self.streams.direction
+        calm = pack_signed(unpack_signed(calm) + excess, reports.dither[held, None])
+        block = np.minimum(now["block"][held] + (trials.max(axis=1) > 0), UNKNOWN)
+        due = block >= min(self.clear_windows, UNKNOWN)
+        clear = due & ((calm <= 0) | (log_e[held] < self.warn)).all(axis=1)
+        calm[due] = 0
+        self._words[rows[held], self._parts.calm] = calm.view(np.uint16)
+        now["block"][held] = np.where(due, 0, block)
+        now["level"][held[clear]] = 0
+        self._words[rows[held[clear]]] = 0

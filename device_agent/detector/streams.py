@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +21,11 @@ LIFTS = {
     ("bulk", 1): (1.2, 1.6, 2.5),
     ("bulk", -1): (1 / 1.2, 1 / 1.6, 1 / 2.5),
 }
+BETS = 3
 LOW_SHARE, TAIL_SHARE, BULK_SHARE = 0.01, 0.05, 0.40
 RUNS = "/runs"
+EXACT = 1 << 24
+"""Counts below this are exact in float32."""
 _Stream = tuple[str, NDArray[np.bool_], int, str]
 """Name, cells, direction and kind."""
 
@@ -53,14 +58,33 @@ class StreamSet:
             counts: (..., classes * 24) frames in each cell.
             frames, same: (...) frames, and pairs of consecutive frames in one cell.
         """
-        cells = np.asarray(counts, np.float64)
+        whole, used, of = self._distinct
+        held: NDArray[Any] = np.asarray(counts)
         n = np.asarray(frames, np.float64)[..., None]
         changes = np.maximum(n - 1 - np.asarray(same)[..., None], 0)
-        events = np.empty((*cells.shape[:-1], len(self.names)))
-        events[..., ~self.runs] = cells @ self.masks[~self.runs].T.astype(np.float64)
-        used = (cells > 0).astype(np.float64) @ self.masks[self.runs].T.astype(np.float64)
-        events[..., self.runs] = np.minimum(used, changes)
-        return events, np.where(self.runs, changes, n)
+        cells: NDArray[Any] = held.astype(np.float32 if n.max(initial=0) < EXACT else np.float64)
+        events = (cells @ whole, np.minimum((held > 0).astype(np.float32) @ used, changes))
+        return np.take(np.concatenate(events, axis=-1), of, axis=-1).astype(np.float64), np.where(self.runs, changes, n)
+
+    @cached_property
+    def readers(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The same cell by cell: begin of each cell's part (cells + 1,) of a list of what is counted of it, its number
+        from 1 on, negative for runs; and that number less 1 of each stream."""
+        whole, used, of = self._distinct
+        read = np.concatenate([whole, used], axis=1) > 0
+        sign = np.where(np.arange(read.shape[1]) < whole.shape[1], 1, -1)
+        number = np.nonzero(read)[1]
+        begins = np.concatenate([[0], np.cumsum(read.sum(axis=1))])
+        return begins.astype(np.int64), ((number + 1) * sign[number]).astype(np.int64), of.astype(np.int64)
+
+    @cached_property
+    def _distinct(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
+        """Masks (cells, ...) of what is counted in frames and in runs, each once, and which of them a stream reads: up
+        and down read the same."""
+        asked = np.column_stack([self.runs, self.masks])
+        kept, of = np.unique(asked, axis=0, return_inverse=True)
+        whole, used = (kept[kept[:, 0] == runs, 1:].T.astype(np.float32) for runs in (False, True))
+        return np.ascontiguousarray(whole), np.ascontiguousarray(used), of.ravel()
 
 
 def streams(roles: Sequence[str], p0_cells: NDArray[np.floating], names: Sequence[str] | None = None) -> StreamSet:
