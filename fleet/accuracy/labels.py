@@ -103,9 +103,9 @@ def read_labels(
 def adjudicate(labels: Iterable[Label], *, adjudicator: str | None = None) -> list[Truth]:
     """One truth a part: the word of the adjudicator where there is one, else that of more than half of those who spoke.
 
-    >>> words = [Label("a", "ann", "scratch", 0, "d-1", "m", 7, 0, 5), Label("a", "bob", "good", 0, "d-1", "m", 7, 0, 5)]
-    >>> [one.label for one in adjudicate(words)], [one.label for one in adjudicate(words, adjudicator="bob")]
-    ([''], ['good'])
+    >>> words = [Label("a", who, label, 0, "d-1", "m", 7, 0, 5) for who, label in (("ann", "scratch"), ("bob", "good"))]
+    >>> adjudicate(words)[0].label, adjudicate(words, adjudicator="bob")[0].label
+    ('', 'good')
     """
     by_item: dict[str, list[Label]] = defaultdict(list)
     for label in labels:

@@ -57,7 +57,7 @@ def read_table(path: Path, known: tuple[str, ...], needed: tuple[str, ...]) -> l
                 raise BadInput(f"{path}: line 1: missing columns: {', '.join(absent)}; known are {','.join(known)}")
             if strange := [name for name in header if name not in known]:
                 raise BadInput(f"{path}: line 1: unknown column {strange[0]!r}; known are {','.join(known)}")
-            rows = []
+            rows: list[tuple[int, dict[str, str]]] = []
             for row in reader:
                 if len(rows) >= MOST_ROWS:
                     raise BadInput(f"{path}: over {MOST_ROWS:,} rows; split the file")

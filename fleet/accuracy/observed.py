@@ -40,7 +40,7 @@ class Seen:
         >>> still[0, 10], moving[0, 10] = 600, 60
         >>> moving[0, 11] = 540
         >>> round(Seen(still, same=599, pairs=599).independent, 1), round(Seen(moving, 492, 599).independent)
-        (6.1, 463)
+        (6.1, 361)
         """
         if not self.frames:
             return 0.0

@@ -24,7 +24,8 @@ BANDS = (1.0, 2.5, 4.5)
 class Validation:
     """Counts (classes, classes * 24) of true class x cell, cell = predicted * 24 + bin; the share of each true class
     on the line (classes,), and whether somebody stated it; which classes are defects (classes,); their names. Where
-    classes were merged, `side` says which of the two each of the model's own became, 0 good and 1 defect."""
+    classes were merged, `side` says which of the two each of the model's own, `own_names`, became, 0 good and
+    1 defect."""
 
     counts: Floats
     prevalence: Floats
@@ -32,6 +33,7 @@ class Validation:
     defect: NDArray[np.bool_]
     names: tuple[str, ...]
     side: NDArray[np.intp] | None = None
+    own_names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, labels: Sequence[Label], baseline: Baseline) -> Validation:
@@ -100,6 +102,14 @@ class Validation:
         np.add.at(merged, self.side, dense)
         return np.asarray(merged.ravel())
 
+    def fold_cell(self, cell: int) -> int | None:
+        """A cell of the model, class * 24 + bin, as one of these; None for one of another model."""
+        own = self.classes if self.side is None else len(self.side)
+        label, confidence = divmod(cell, BINS)
+        if not 0 <= label < own:
+            return None
+        return cell if self.side is None else int(self.side[label]) * BINS + confidence
+
     def line_shares(self) -> Floats:
         """Cell shares (cells,) expected on the line: each class at its prevalence."""
         return np.asarray(self.prevalence @ self.given())
@@ -144,6 +154,12 @@ class Coarse:
         counts = np.stack([np.asarray(np.bincount(stratum, row, size), np.float64) for row in validation.counts])
         number = np.arange(size)
         return cls(validation, stratum, counts, number // levels, number % levels)
+
+    def band(self, stratum: int) -> str:
+        """The band of log-odds of a stratum of `Validation.bands` in words."""
+        edges = ["", *(f"{edge:g}" for edge in BANDS), ""]
+        low, high = edges[self.level[stratum]], edges[self.level[stratum] + 1]
+        return f"{low} to {high}" if low and high else f"under {high}" if high else f"over {low}"
 
     def pool(self, seen: Floats) -> Floats:
         """Counts (cells,) as (strata,)."""
