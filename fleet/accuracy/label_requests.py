@@ -99,7 +99,7 @@ def draw_request(
     drawn = allocate(reach, uncertainty(coarse, weight, aim), available, budget)
     samples = []
     for k in range(len(weight)):
-        chosen = rng.choice(len(rows[k]), int(drawn[k]), replace=False) if drawn[k] else []
+        chosen = rng.permutation(int(available[k]))[: int(drawn[k])].tolist()
         share = float(drawn[k] / max(available[k], 1))
         each = float(weight[k] / max(drawn[k], 1))
         name = validation.names[coarse.predicted[k]]
@@ -114,7 +114,7 @@ def draw_request(
                     predicted=name,
                     probability=share,
                     weight=each,
-                )  # fmt: skip
+                )
             )
     digest = hashlib.sha256("".join([model, aim, *(one.sample for one in samples)]).encode()).hexdigest()[:16]
     return LabelRequest(

@@ -82,9 +82,8 @@ class Validation:
             np.add.at(counts[side[true]], side, row * weight[true])
         images = np.bincount(side, self.counts.sum(axis=1), 2)
         counts *= (images / np.maximum(counts.sum(axis=(1, 2)), 1e-300))[:, None, None]
-        return Validation(
-            counts.reshape(2, -1), prevalence, self.stated, np.array([False, True]), ("good", "defect"), side
-        )
+        pair, two = ("good", "defect"), np.array([False, True])
+        return Validation(counts.reshape(2, -1), prevalence, self.stated, two, pair, side, self.names)
 
     def fold(self, seen: NDArray[np.integer]) -> Floats:
         """Counts (classes, 24) of the line as (cells,), merged as the validation is.
@@ -101,6 +100,12 @@ class Validation:
         merged = np.zeros((2, BINS))
         np.add.at(merged, self.side, dense)
         return np.asarray(merged.ravel())
+
+    def number(self, label: str) -> int | None:
+        """Number of a true class by the model's own name for it; None for one of another model."""
+        if self.side is None:
+            return self.names.index(label) if label in self.names else None
+        return int(self.side[self.own_names.index(label)]) if label in self.own_names else None
 
     def fold_cell(self, cell: int) -> int | None:
         """A cell of the model, class * 24 + bin, as one of these; None for one of another model."""
