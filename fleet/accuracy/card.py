@@ -6,11 +6,17 @@ import msgspec
 import numpy as np
 from sqlalchemy.engine import Connection
 
-from fleet.accuracy.golden_states import GoldenState
+from device_agent.contract.errors import BadInput
+from fleet.accuracy.account import Scope, choose, estimate_parts, say_unknown, with_labels
+from fleet.accuracy.golden_states import GoldenState, read_states
 from fleet.accuracy.labelled import Labelled
-from fleet.accuracy.observed import DAY_MS
-from fleet.accuracy.report import Scope, read_accuracy
+from fleet.accuracy.labels import adjudicate, read_labels
+from fleet.accuracy.observed import DAY_MS, Seen, read_days
+from fleet.accuracy.report import golden_gaps
 from fleet.accuracy.unlabelled import Judgement
+from fleet.accuracy.validation import Validation
+from fleet.models import Model, read_models
+from fleet.registry import Device, read_devices
 
 LABELS_DAYS = 30
 
@@ -22,10 +28,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     scope: str
     model: str
     name: str
-    frames: int
-    accuracy: Judgement | None
-    recall: Judgement | None
-    labelled: Labelled | None
+    frames: int = 0
+    accuracy: Judgement | None = None
+    recall: Judgement | None = None
+    labelled: Labelled | None = None
     golden: list[GoldenState]
     unknown: list[str]
 
@@ -36,32 +42,42 @@ def card(tx: Connection, *, device: str | None = None, site: str | None = None, 
     Raises:
         NotFound: no such device or site.
     """
-    scope = Scope(device=device, site=site)
-    day = read_accuracy(tx, scope, since_ms=now_ms - DAY_MS, until_ms=now_ms + 1, rng=np.random.default_rng(seed))
-    seen = [one for one in day.models if one.unlabelled is not None]
-    top = max(seen, key=lambda one: one.unlabelled.frames if one.unlabelled else 0, default=None)
-    if top is None or top.unlabelled is None:
-        unknown = [*(why for one in day.models for why in one.unknown), *day.unknown] or ["no report in the last day"]
-        return Card(
-            scope=scope.name(), model="", name="", frames=0, accuracy=None, recall=None, labelled=None,
-            golden=day.golden, unknown=unknown,
-        )  # fmt: skip
-    month = read_accuracy(
-        tx,
-        msgspec.structs.replace(scope, model=top.model),
-        since_ms=now_ms - LABELS_DAYS * DAY_MS,
-        until_ms=now_ms + 1,
-        rng=np.random.default_rng(seed),
-    )
-    labelled = next((one.labelled for one in month.models), None)
+    models, chosen = read_models(tx), choose(read_devices(tx), Scope(device=device, site=site))
+    scope, names = Scope(device=device, site=site).name(), {one.device for one in chosen}
+    golden = read_states(tx, models, devices=names)
+    gaps = golden_gaps(golden, {one.device for one in chosen if one.reports}, now_ms)
+    seen = {model: _last_day(tx, models[model], names, now_ms) for model in _running(chosen) if model in models}
+    model = max(seen, key=lambda one: sum(part.frames for part in seen[one].values()), default=None)
+    known = models.get(model or "")
+    if known is None or known.baseline is None or not seen[known.model]:
+        why = "no report in the last day" if known is None or known.baseline else "the bundle was never imported"
+        name = known.name if known else ""
+        return Card(scope=scope, model=model or "", name=name, golden=golden, unknown=[why, *gaps])
+    rng, parts = np.random.default_rng(seed), seen[known.model]
+    try:
+        validation = Validation.of(known.labels, known.baseline)
+        counts = estimate_parts(validation, list(parts.values()), rng)
+    except BadInput as error:
+        return Card(scope=scope, model=known.model, name=known.name, golden=golden, unknown=[str(error), *gaps])
+    labels = read_labels(tx, model=known.model, devices=names, since_ms=now_ms - LABELS_DAYS * DAY_MS)
+    labelled, _ = with_labels(validation, parts, adjudicate(labels), rng)
     return Card(
-        scope=scope.name(),
-        model=top.model,
-        name=top.name,
-        frames=top.unlabelled.frames,
-        accuracy=top.unlabelled.judged("accuracy"),
-        recall=top.unlabelled.judged("recall", "defect"),
+        scope=scope,
+        model=known.model,
+        name=known.name,
+        frames=counts.frames if counts else 0,
+        accuracy=counts.judged("accuracy") if counts else None,
+        recall=counts.judged("recall", "defect") if counts else None,
         labelled=labelled,
-        golden=day.golden,
-        unknown=[*(next((one.unknown for one in month.models), []) if labelled else top.unknown), *day.unknown],
+        golden=golden,
+        unknown=[*say_unknown(counts, labelled, validation, 1), *gaps],
     )
+
+
+def _running(devices: list[Device]) -> set[str]:
+    return {device.model for device in devices if device.model}
+
+
+def _last_day(tx: Connection, model: Model, names: set[str], now_ms: int) -> dict[tuple[str, int], Seen]:
+    span = {"since_ms": now_ms - DAY_MS, "until_ms": now_ms + 1}
+    return read_days(tx, model.model, len(model.labels), devices=names, **span)

@@ -18,7 +18,7 @@ from fleet.accuracy.labels import Label
 from fleet.models import Model
 from fleet.schema import SAMPLE
 
-COLUMNS = ("sample", "device", "time", "label", "annotator", "labelled", "predicted", "model")
+COLUMNS = ("sample", "device", "time", "label", "annotator", "labelled", "predicted", "model", "probability", "weight")
 WITHIN_MS = 1000
 MOST_NAME = 64
 MOST_ROWS = 1_000_000
