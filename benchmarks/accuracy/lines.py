@@ -59,7 +59,9 @@ class Watched:
         }
 
 
-def watch(line: Line, fault: str, hours: int, rng: np.random.Generator, *, frames: int = 600, dwell_s: float = 2.0) -> Watched:
+def watch(
+    line: Line, fault: str, hours: int, rng: np.random.Generator, *, frames: int = 600, dwell_s: float = 2.0
+) -> Watched:
     """Some hours of a line, with a fault from the start. Rates move from hour to hour by 15 % and with the day."""
     fresh = 1 - math.exp(-60 / frames / dwell_s)
     parts = rng.binomial(frames * 60 * hours, fresh)

@@ -18,8 +18,9 @@ from fleet.accuracy.labels import Truth
 from fleet.accuracy.validation import Coarse
 
 DRAWS = 2000
-BORROWED = 1.0
-"""Labels that the validation counts for in each stratum: it decides where nobody looked."""
+BORROWED, LEAST_BORROWED = 20.0, 1.0
+"""Labels that the validation counts for in each stratum: many for the estimate, where they quiet the rare finds of
+large strata, few for the limits, which are to hold when the line is no longer like the validation."""
 
 
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +66,9 @@ def estimate_labelled(
 ) -> Labelled:
     """Stratified figures of a line from its labels.
 
-    Each stratum's share of a true class is that among its labels, with the validation as `BORROWED` labels more. Limits
-    are percentiles over Dirichlet draws of every stratum; at each end one part more of the largest weight is supposed
+    Each stratum's share of a true class is that among its labels, with the validation as `BORROWED` labels more; so the
+    estimate leans to the validation, and the fewer labels there are the more. Limits are percentiles over Dirichlet
+    draws of every stratum, with `LEAST_BORROWED`; at each end one part more of the largest weight is supposed
     that nobody saw (Fay and Feuer 1997), so that no defect among fifty labels does not count as none in ten thousand.
 
     Args:
@@ -83,7 +85,8 @@ def estimate_labelled(
     weight = weight / weight.sum()
     prior = BORROWED * coarse.truth_given()
     share = (labels + prior) / (labels + prior).sum(axis=0)
-    drawn = rng.gamma(np.broadcast_to(labels + prior, (DRAWS, *labels.shape)) + 1e-9)
+    weak = labels + LEAST_BORROWED * coarse.truth_given()
+    drawn = rng.gamma(np.broadcast_to(weak, (DRAWS, *labels.shape)) + 1e-9)
     drawn /= np.maximum(drawn.sum(axis=1, keepdims=True), 1e-300)
     extra = rng.gamma(1.0, size=DRAWS)
     parts = _parts(coarse, weight * share[None])

@@ -16,8 +16,8 @@ from fleet.accuracy.intervals import Floats
 MOST_CLASSES = 32
 """Above, classes are merged to good and defect: what is asked then is whether a part passes."""
 DOUBTFUL_SHARE = 0.01
-BANDS = (1.0, 2.5, 4.5)
-"""Log-odds between the bands in which labels are drawn: 73, 92 and 98.9 % confidence."""
+BANDS = (1.0, 2.5, 4.5, 6.5)
+"""Log-odds between the bands in which labels are drawn: 73, 92, 98.9 and 99.85 % confidence."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Validation:
         return Coarse.of(self, np.minimum(np.arange(BINS), cut))
 
     def bands(self) -> Coarse:
-        """Cells pooled into the strata of labels: four bands of confidence for each predicted class."""
+        """Cells pooled into the strata of labels: five bands of confidence for each predicted class."""
         lower = np.concatenate([[-np.inf], EDGES])
         return Coarse.of(self, np.searchsorted(np.array(BANDS), lower, side="right"))
 

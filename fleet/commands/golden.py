@@ -75,7 +75,8 @@ def record(
         raise BadInput("name a PART and its --device, or a file with --from")
     now_ms = time.time_ns() // 1_000_000
     with open_labelled(store).begin() as tx:
-        models, parts, wrong = read_models(tx), read_parts(tx), []
+        models, parts = read_models(tx), read_parts(tx)
+        wrong: list[str] = []
         if file is not None:
             runs, wrong = read_runs_file(tx, file, models, parts, now_ms)
             if wrong and not skip_wrong:
