@@ -106,7 +106,7 @@ def estimate(
         frames=int(frames),
         independent=independent,
         mean_confidence=mean_confidence(cells.reshape(-1, BINS)),
-        expected=_accuracy(coarse, (validation.prevalence[:, None] * given[0])[None])[0],
+        expected=float(_accuracy(coarse, (validation.prevalence[:, None] * given[0])[None])[0]),
         strange=strange,
         prevalence={
             name: of_draws(float(prevalence[0, k]), prevalence[1:, k]) for k, name in enumerate(validation.names)

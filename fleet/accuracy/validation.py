@@ -125,12 +125,12 @@ class Validation:
         return np.asarray(np.where(totals > 0, self.counts / np.maximum(totals, 1e-300), 1 / self.counts.shape[1]))
 
     def coarse(self) -> Coarse:
-        """Cells pooled for fitting: every bin below the edge nearest the 1 % quantile of confidence on the line stands
-        alone, all above are one for each predicted class. How sure an answer is beyond doubt says little of whether it
+        """Cells pooled for fitting: the bins of the least sure 1 % of the line's frames stand alone, all above are one
+        for each predicted class. How sure an answer is beyond doubt says little of whether it
         is right, and moves with every change of product."""
         by_bin = self.line_shares().reshape(self.classes, BINS).sum(axis=0)
         below = np.concatenate([[0.0], np.cumsum(by_bin)])
-        cut = max(int(np.abs(below[1:BINS] - DOUBTFUL_SHARE).argmin()) + 1, 4)
+        cut = min(int(np.searchsorted(below, DOUBTFUL_SHARE)), BINS - 1)
         return Coarse.of(self, np.minimum(np.arange(BINS), cut))
 
     def bands(self) -> Coarse:
