@@ -250,8 +250,8 @@ def render() -> str:
     for row in (row for row in rows if row["part"] == "labels"):
         text.append(
             f"| {row['fault']} | {row['truth']:.3f} | {100 * row['rmse_neyman']:.1f} | "
-            f"{100 * row['rmse_random']:.1f} | {row['random_undefined']} of {row['runs']} | {row['covered']:.1%} | {row['width']:.2f} | "
-            f"{row['covered_accuracy']:.1%} |"
+            f"{100 * row['rmse_random']:.1f} | {row['random_undefined']} of {row['runs']} | {row['covered']:.1%} | "
+            f"{row['width']:.2f} | {row['covered_accuracy']:.1%} |"
         )
     text += [
         "\n## What 200 labels find\n",

@@ -57,30 +57,25 @@ def allocate(weight: Floats, spread: Floats, available: NDArray[np.integer], bud
         raise BadInput(f"labels: a budget of {budget} draws nothing; at least 1")
     there = np.asarray(available, np.int64)
     score = np.where(there > 0, weight * spread, 0.0)
-    found = np.minimum(there, LEAST) * (score > 0)
-    if found.sum() > budget:
+    score = np.where(score > 0, np.maximum(score / max(score.max(), 1e-300), 1e-9), 0.0)
+    there = np.where(score > 0, there, 0)
+    least, total = np.minimum(there, LEAST), int(min(budget, there.sum()))
+    if least.sum() >= total:
         found = np.zeros_like(there)
-        found[np.argsort(-score, kind="stable")[:budget]] = 1
-        return np.asarray(np.minimum(found, there))
-    wanted = np.zeros(len(there))
-    open_ = score > 0
-    left = float(min(budget, there[open_].sum()))
-    while open_.any():
-        wanted[open_] = left * score[open_] / score[open_].sum()
-        bound = open_ & ((wanted >= there) | (wanted < found))
-        if not bound.any():
-            break
-        wanted[bound] = np.where(wanted[bound] >= there[bound], there[bound], found[bound])
-        left = max(left - wanted[bound].sum(), 0.0)
-        open_ &= ~bound
-    return _round(wanted, there, int(min(budget, there[score > 0].sum())))
+        found[np.argsort(-score, kind="stable")[:total]] = 1
+        return _round(np.minimum(found, there).astype(np.float64), least, total)
+    low, high = 0.0, float((there[score > 0] / score[score > 0]).max())
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.clip(middle * score, least, there).sum() < total else (low, middle)
+    return _round(np.clip(low * score, least, there), there, total)
 
 
 def _round(wanted: Floats, there: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Whole numbers that add up to `total`, by largest remainders."""
+    """Whole numbers that add up to `total`, by largest remainders; `wanted` add up to no more, `there` to no less."""
     whole = np.minimum(np.floor(wanted + 1e-9).astype(np.int64), there)
-    for index in np.argsort(-(wanted - whole), kind="stable"):
-        if whole.sum() >= total:
-            break
-        whole[index] += int(whole[index] < there[index] and wanted[index] > 0)
+    while whole.sum() < total:
+        room = np.flatnonzero(whole < there)
+        order = room[np.argsort(-(wanted - whole)[room], kind="stable")]
+        whole[order[: int(total - whole.sum())]] += 1
     return whole

@@ -64,7 +64,7 @@ class Filled:
                     "dropped": 0,
                     "score": None,
                     "payload": encode(report),
-                }  # fmt: skip
+                }
             )
         with self.engine.begin() as tx:
             tx.execute(insert(REPORT), rows)
@@ -86,7 +86,7 @@ class Filled:
                 "reason": reason,
                 "probability": None,
                 "bytes": 9,
-            }  # fmt: skip
+            }
             for k, (name, cell) in enumerate(zip(names, cells, strict=True))
         ]
         with self.engine.begin() as tx:
