@@ -98,3 +98,10 @@ class Filled:
 def filled(plant) -> Filled:
     plant.open()
     return Filled(plant)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that store something run on every kind of store."""
+    if "filled" in metafunc.fixturenames:
+        kinds = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+        metafunc.parametrize("plant", kinds, indirect=True)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import update
+from sqlalchemy import create_engine, update
 
 from device_agent.contract.errors import NotFound
 from device_agent.contract.histogram import BINS
@@ -23,6 +23,7 @@ from fleet.accuracy.report import read_accuracy
 from fleet.cli import cli
 from fleet.models import read_models
 from fleet.schema import DEVICE, MODEL
+from fleet.web.accuracy import read_card, say_card
 from tests.fleet.accuracy.conftest import NOW_MS
 
 
@@ -158,3 +159,18 @@ def test_a_card_holds_the_last_day_labels_and_golden_parts(filled):
         assert late.accuracy is None and late.unknown[0] == "no report in the last day"
         with pytest.raises(NotFound):
             card(tx, device="press-9", now_ms=NOW_MS)
+
+
+def test_the_card_of_the_page_says_what_was_predicted_and_what_measured(filled):
+    filled.reports("press-1", 40, now_ms=_now_ms())
+    with filled.engine.begin() as tx:
+        add_part(tx, GoldenPart("p", "scratch", 0.95, 0), read_models(tx))
+        record_runs(tx, [GoldenRun("press-1", _now_ms() - k, "p", filled.model, "good", 0) for k in range(6)])
+    lines = say_card(read_card(filled.engine, "press-1"))
+    assert len(lines) == 3 and "predicted from counts" in lines[0] and "needs labels" in lines[1]
+    assert "Golden parts: FELL" in lines[2] and "measured in 6 runs" in lines[2]
+    assert read_card(filled.engine, "press-9") is None
+
+
+def test_a_store_without_the_tables_has_a_page_without_the_card(tmp_path):
+    assert read_card(create_engine(f"sqlite:///{tmp_path / 'empty.db'}"), "press-1") is None
