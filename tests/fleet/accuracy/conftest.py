@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -95,9 +97,12 @@ class Filled:
 
 
 @pytest.fixture
-def filled(plant) -> Filled:
-    plant.open()
-    return Filled(plant)
+def filled(plant) -> Iterator[Filled]:
+    plant.open().dispose()
+    found = Filled(plant)
+    yield found
+    found.engine.dispose()
+    gc.collect()  # closes what commands opened, of which a server has so many
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
