@@ -26,6 +26,9 @@ COMMANDS = {
     "configure": "fleet.commands.control:configure",
     "command": "fleet.commands.control:command",
     "samples": "fleet.commands.samples:samples",
+    "accuracy": "fleet.commands.accuracy:accuracy",
+    "labels": "fleet.commands.labels:labels",
+    "golden": "fleet.commands.golden:golden",
     "simulate": "fleet.commands.simulate:simulate",
 }
 

@@ -365,3 +365,58 @@ PEER_MINUTE = Table(
     Column("minute", BigInteger, primary_key=True, autoincrement=False),
     comment="minutes of each shard whose sums are written",
 )
+
+LABEL = Table(
+    "label",
+    METADATA,
+    Column("item", String(96), primary_key=True),
+    Column("annotator", String(64), primary_key=True),
+    Column("label", String(64), nullable=False),
+    Column("labelled_ms", BigInteger, nullable=False),
+    Column("device", String(32), nullable=False),
+    Column("model", String(16), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("predicted", Integer, nullable=False),
+    Column("cell", Integer),
+    comment="what people say of a part, one row for each of them; `item` is a sample's digest or device@ms, `cell` is "
+    "empty where only the predicted class is known; kept when the sample expires",
+)
+Index("label_time", LABEL.c.at_ms, LABEL.c.device)
+
+LABEL_REQUEST = Table(
+    "label_request",
+    METADATA,
+    Column("request", String(16), primary_key=True),
+    Column("sample", String(64), primary_key=True),
+    Column("device", String(32), nullable=False),
+    Column("model", String(16), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("stratum", Integer, nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("weight", Float, nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    comment="samples that were drawn to be labelled; `weight` is the share of the line's frames that each stands for",
+)
+
+GOLDEN = Table(
+    "golden",
+    METADATA,
+    Column("part", String(64), primary_key=True),
+    Column("label", String(64), nullable=False),
+    Column("claim", Float, nullable=False),
+    Column("added_ms", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    comment="parts of known class; `claim` is how often a healthy line answers each of them rightly, at least",
+)
+
+GOLDEN_RUN = Table(
+    "golden_run",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True),
+    Column("part", String(64), primary_key=True),
+    Column("model", String(16), nullable=False),
+    Column("predicted", String(64), nullable=False),
+    Column("recorded_ms", BigInteger, nullable=False),
+    comment="what a line answered for a part of known class",
+)

@@ -19,6 +19,7 @@ from fleet.history import DeviceHistory, read_history
 from fleet.registry import Health
 from fleet.status import SILENT, DeviceStatus, FleetStatus, read_status
 from fleet.web import cells, charts
+from fleet.web.accuracy import add_accuracy
 from fleet.web.cards import alert_card, say_age
 
 EVERY_S = 2.0
@@ -200,6 +201,7 @@ def _device(engine: Engine, name: str) -> Draw:
                 ui.label("Latency by stage").classes("ls-title")
                 ui.label("last 60 reports, upper edges of buckets").classes("ls-note")
                 stages = ui.column().classes("ls-wide")
+        add_accuracy(engine, name)
         below = ui.column().classes("ls-wide")
 
     async def draw() -> None:

@@ -21,6 +21,7 @@ SETTINGS = Settings(interval_ms=1000)
 ADDED = (
     "reference", "outbox", "delivery", "route_state", "route_lease", "silence", "acknowledgement", "judgement", "dial",
     "rollup", "rollup_due", "lease", "worker", "peer_sum", "peer_minute",
+    "label", "label_request", "golden", "golden_run",
 )  # fmt: skip
 """Tables of schema 2."""
 

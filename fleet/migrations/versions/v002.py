@@ -26,6 +26,7 @@ def upgrade() -> None:
     _alerts()
     _sums()
     _workers()
+    _labels()
     op.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
 
 
@@ -170,4 +171,53 @@ def _sums() -> None:
         sa.Column("start_ms", sa.BigInteger(), nullable=False),
         sa.Column("device", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("start_ms", "device"),
+    )
+
+
+def _labels() -> None:
+    op.create_table(
+        "golden",
+        sa.Column("part", sa.String(length=64), nullable=False),
+        sa.Column("label", sa.String(length=64), nullable=False),
+        sa.Column("claim", sa.Float(), nullable=False),
+        sa.Column("added_ms", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("part"),
+    )
+    op.create_table(
+        "golden_run",
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("part", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=16), nullable=False),
+        sa.Column("predicted", sa.String(length=64), nullable=False),
+        sa.Column("recorded_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("device", "at_ms", "part"),
+    )
+    op.create_table(
+        "label",
+        sa.Column("item", sa.String(length=96), nullable=False),
+        sa.Column("annotator", sa.String(length=64), nullable=False),
+        sa.Column("label", sa.String(length=64), nullable=False),
+        sa.Column("labelled_ms", sa.BigInteger(), nullable=False),
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.Column("model", sa.String(length=16), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("predicted", sa.Integer(), nullable=False),
+        sa.Column("cell", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("item", "annotator"),
+    )
+    op.create_index("label_time", "label", ["at_ms", "device"], unique=False)
+    op.create_table(
+        "label_request",
+        sa.Column("request", sa.String(length=16), nullable=False),
+        sa.Column("sample", sa.String(length=64), nullable=False),
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.Column("model", sa.String(length=16), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("stratum", sa.Integer(), nullable=False),
+        sa.Column("probability", sa.Float(), nullable=False),
+        sa.Column("weight", sa.Float(), nullable=False),
+        sa.Column("asked_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("request", "sample"),
     )
