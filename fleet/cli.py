@@ -23,6 +23,7 @@ COMMANDS = {
     "configure": "fleet.commands.control:configure",
     "command": "fleet.commands.control:command",
     "samples": "fleet.commands.samples:samples",
+    "diagnostics": "fleet.commands.diagnostics:diagnostics",
     "simulate": "fleet.commands.simulate:simulate",
 }
 
