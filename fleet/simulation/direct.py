@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from device_agent.contract.errors import BadInput
 from device_agent.contract.histogram import BINS
 from device_agent.detector import Detector, Peers, reference_from_history, streams, threshold
 from fleet.diagnostics.as_detector import TextbookDetector
@@ -171,6 +174,46 @@ class _Watch:
                 score=round(float(found.score[row]), 2),
                 ratio=round(ratio, 3) if np.isfinite(ratio) else None,
             )
+
+
+class Kept:
+    """Results in a file of JSON lines, a site each: what is there already of the same plan need not be run again.
+
+    Args:
+        path: of the file; None keeps nothing.
+        plan: what is simulated.
+
+    Raises:
+        BadInput: a file of something else.
+    """
+
+    def __init__(self, path: Path | None, plan: Plan) -> None:
+        self._path, self._plan = path, plan
+        self.runs: dict[int, SiteRun] = {}
+        if path is None or not path.exists():
+            return
+        *lines, cut = path.read_bytes().split(b"\n")
+        if cut:  # a run that was killed while it wrote: that site is run again
+            os.truncate(path, path.stat().st_size - len(cut))
+        for number, line in enumerate(lines, start=1):
+            try:
+                kept = msgspec.json.decode(line, type=_Line)
+            except msgspec.DecodeError as error:
+                raise BadInput(f"{path}: line {number} is no result of simulate: {str(error).lower()}") from None
+            if kept.plan == plan:
+                self.runs[kept.run.site] = kept.run
+
+    def add(self, run: SiteRun) -> None:
+        """Keep one more site."""
+        self.runs[run.site] = run
+        if self._path is not None:
+            with self._path.open("ab") as out:
+                out.write(msgspec.json.encode(_Line(plan=self._plan, run=run)) + b"\n")
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True):
+    plan: Plan
+    run: SiteRun
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
