@@ -29,6 +29,7 @@ COMMANDS = {
     "accuracy": "fleet.commands.accuracy:accuracy",
     "labels": "fleet.commands.labels:labels",
     "golden": "fleet.commands.golden:golden",
+    "diagnostics": "fleet.commands.diagnostics:diagnostics",
     "simulate": "fleet.commands.simulate:simulate",
 }
 

@@ -36,8 +36,8 @@ def add(part: str, label: str, claim: float, note: str, store: str) -> None:
     Example: lineside-fleet golden add plate-07 --label scratch --claim 0.95
     """
     from fleet.accuracy.golden import GoldenPart, add_part
-    from fleet.store import open_store
     from fleet.models import read_models
+    from fleet.store import open_store
 
     with open_store(store).begin() as tx:
         add_part(tx, GoldenPart(part, label, claim, time.time_ns() // 1_000_000, note[:500]), read_models(tx))
@@ -68,8 +68,8 @@ def record(
     """
     from fleet.accuracy.golden import make_run, read_parts, read_runs_file, record_runs
     from fleet.accuracy.labels_file import say_wrong
-    from fleet.store import open_store
     from fleet.models import read_models
+    from fleet.store import open_store
 
     if (file is None) == (part is None) or (part is not None and device is None):
         raise BadInput("name a PART and its --device, or a file with --from")
@@ -106,8 +106,8 @@ def status(device: str | None, false_alarms_a_year: float, a_day: float, store: 
     """
     from fleet.accuracy.golden_states import read_states
     from fleet.accuracy.page import say_share
-    from fleet.store import open_store
     from fleet.models import read_models
+    from fleet.store import open_store
     from fleet.wording import say_time
 
     names = None if device is None else {device}
@@ -178,8 +178,8 @@ def compare(a: str, b: str, store: str, as_json: bool) -> None:
     Example: lineside-fleet golden compare 0123456789abcdef fedcba9876543210
     """
     from fleet.accuracy.golden_states import compare_models
-    from fleet.store import open_store
     from fleet.models import read_models
+    from fleet.store import open_store
 
     with open_store(store).connect() as tx:
         found = compare_models(tx, a, b, read_models(tx))

@@ -48,8 +48,8 @@ def import_file(file: Path, annotator: str | None, within_ms: int, skip_wrong: b
     """
     from fleet.accuracy.labels import write_labels
     from fleet.accuracy.labels_file import read_labels_file, say_wrong
-    from fleet.store import open_store
     from fleet.models import read_models
+    from fleet.store import open_store
 
     now_ms = time.time_ns() // 1_000_000
     with open_store(store).begin() as tx:
@@ -128,10 +128,10 @@ def request(
     from fleet.accuracy.account import Scope, choose
     from fleet.accuracy.label_requests import draw_request, keep_request
     from fleet.accuracy.observed import read_days, total
-    from fleet.store import open_store
     from fleet.accuracy.validation import Validation
     from fleet.models import read_models
     from fleet.registry import read_devices
+    from fleet.store import open_store
 
     now_ms = time.time_ns() // 1_000_000
     since_ms = now_ms - int(days * DAY_MS)

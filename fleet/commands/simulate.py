@@ -1,4 +1,4 @@
-"""`lineside-fleet simulate`: a fleet of real agents on this machine, and what it does under faults."""
+"""`lineside-fleet simulate`: a fleet of simulated devices, or of real agents on this machine under faults."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from device_agent.console import json_option, print_json
 from device_agent.contract.errors import BadInput, LinesideError
 from fleet.commands.options import Finite
+from fleet.commands.worlds import chooses_worlds, run_worlds, worlds_options
 
 if TYPE_CHECKING:
     from fleet.chaos.audit import Account
@@ -40,10 +41,23 @@ class FramesLost(LinesideError):
     help="What the agents serve; default: a bundle for the fake runtime.",
 )
 @click.option("--broker-program", default="mosquitto", show_default=True, help="Mosquitto, by name or path.")
-@click.option("--out", type=_PATH, required=True, help="Folder, new or empty: logs, ledger.json, actions.jsonl.")
+@click.option("--out", type=_PATH, help="Agents: a folder, new or empty. --direct: a file of JSON lines to go on in.")
+@worlds_options
 @json_option
-def simulate(agents: int, chaos: bool, out: Path, as_json: bool, **options: Any) -> None:
-    """Run a broker, a monitor and N agents on this machine; with --chaos put them through faults.
+def simulate(agents: int, chaos: bool, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Simulate a fleet: with --devices the devices of a world, without it real agents on this machine.
+
+    With --devices N the counts of N devices are drawn from a world, healthy or with a fault, and go straight into the
+    detector (--direct, the default), into a store (--store URL) or to a broker as real reports (--broker URL).
+
+    \b
+    Examples:
+      lineside-fleet simulate --devices 100 --days 7 --fault ood5 --affected 0.1
+      lineside-fleet simulate --devices 40 --days 3 --fault dirt --store sqlite:///demo.db
+      lineside-fleet simulate --devices 5000 --days 1 --rate 10 --broker mqtt://localhost
+      lineside-fleet simulate --devices 10000 --storm --broker mqtt://localhost
+
+    Without --devices a broker, a monitor and N agents run on this machine; with --chaos they are put through faults.
 
     The frames are counted by four hands: the source, the agent's answers, its spool, and the store. In the end all is
     healed, delivered and compared: exit code 0 if every frame is stored once, or lost in an interval that was open at
@@ -53,10 +67,17 @@ def simulate(agents: int, chaos: bool, out: Path, as_json: bool, **options: Any)
     \b
     Example: lineside-fleet simulate --agents 6 --chaos --kills 100 --seed 7 --out rehearsal
     """
+    if chooses_worlds(options):
+        if chaos or options["kills"]:
+            raise BadInput("--chaos and --kills are for agents, --devices and its options for worlds: give one of them")
+        run_worlds(out, as_json, options)
+        return
     from fleet.chaos.device import Pace
     from fleet.chaos.programs import find_broker
     from fleet.chaos.rehearsal import Rehearsal
 
+    if out is None:
+        raise BadInput("--out FOLDER is missing: agents leave their logs there; or give --devices N for a world")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: must be a new or an empty folder")
     if any(sign in str(out.resolve()) for sign in ",:"):

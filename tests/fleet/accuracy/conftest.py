@@ -13,10 +13,9 @@ from sqlalchemy import insert
 from device_agent.contract.codec import encode
 from device_agent.contract.histogram import BINS
 from device_agent.contract.manifest import Baseline, Label
-from fleet.store import open_store
 from fleet.accuracy.validation import Validation
 from fleet.schema import DEVICE, REPORT, SAMPLE
-from fleet.store import upsert
+from fleet.store import open_store, upsert
 
 NOW_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
