@@ -52,10 +52,13 @@ def simulate(agents: int, chaos: bool, out: Path | None, as_json: bool, **option
 
     \b
     Examples:
-      lineside-fleet simulate --devices 100 --days 7 --fault ood5 --affected 0.1
+      lineside-fleet simulate --devices 100 --days 7 --fault ood5
       lineside-fleet simulate --devices 40 --days 3 --fault dirt --store sqlite:///demo.db
       lineside-fleet simulate --devices 5000 --days 1 --rate 10 --broker mqtt://localhost
       lineside-fleet simulate --devices 10000 --storm --broker mqtt://localhost
+
+    What a whole site shows its peers excuse: --affected 1 is told from a change-over with --no-peers only. Results of
+    --direct go on in --out FILE where they were.
 
     Without --devices a broker, a monitor and N agents run on this machine; with --chaos they are put through faults.
 

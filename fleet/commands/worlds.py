@@ -41,7 +41,7 @@ _OPTIONS = (
     click.option("--world", default="plain", show_default=True, help="What moves without harm; `list` shows all."),
     click.option("--fault", default="none", show_default=True, help="What goes wrong; `--world list` shows all."),
     click.option("--onset", "onset_min", type=Moment(), default="12h", show_default=True, help="When: 90m, 12h, 2d."),
-    click.option("--affected", type=Finite(0, 1), default=1.0, show_default=True, help="Share of a site that has it."),
+    click.option("--affected", type=Finite(0, 1), default=0.1, show_default=True, help="Share of a site that has it."),
     click.option("--direct", is_flag=True, help="Straight into the detector, after 3 days of reference."),
     click.option("--store", "store_url", metavar="URL", help="Into this store, as the monitor would."),
     click.option("--broker", "broker_url", metavar="URL", help="To this broker, as real reports."),

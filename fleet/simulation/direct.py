@@ -19,7 +19,7 @@ from fleet.diagnostics.as_detector import TextbookDetector
 from fleet.diagnostics.choice import OURS, make_test
 from fleet.diagnostics.normal import normal_of_history
 from fleet.trials import upper_bound
-from fleet.worlds import DAY, Day, Fault, World, simulate_sites, site_rng
+from fleet.worlds import DAY, Day, Fault, World, affected, simulate_sites, site_rng
 
 LEVELS = ("warn", "page", "frozen")
 
@@ -77,7 +77,7 @@ def run_site(plan: Plan, world: World, site: int) -> SiteRun:
     """
     count = world.devices
     start = plan.reference_days * DAY
-    sick = (np.arange(count) < round(plan.affected * count)) & (plan.fault != "none")
+    sick = affected(count, plan.affected) & (plan.fault != "none")
     onset = np.where(sick, start + plan.onset_min, np.iinfo(np.int64).max // 2)
     days = simulate_sites(
         replace(world, sites=1),

@@ -20,6 +20,7 @@ from device_agent.contract.session import Birth
 from fleet.models import Model
 from fleet.registry import Device
 from fleet.worlds import DAY, Day, Fault, World, simulate_sites, site_rng
+from fleet.worlds import affected as spread
 
 MODELS = (b"sim-fp32", b"sim-int8")
 A_SITE = 20
@@ -44,7 +45,7 @@ class SimulatedFleet:
         world: what moves; its number of sites does not count.
         devices: 1 to 1,000,000. Counts of `STOCK` devices are drawn, further ones repeat them.
         seed: of everything.
-        fault: what goes wrong, on the share `affected` of the devices of each site, the first ones.
+        fault: what goes wrong, on the share `affected` of the devices of each site.
         onset_min: minute since the start from which it does.
         affected: 0 to 1.
         interval_ms: of a report, which tells of one minute of the world whatever it is.
@@ -71,7 +72,7 @@ class SimulatedFleet:
             )
         self.world, self.devices, self.seed = replace(world, sites=1, devices=min(devices, A_SITE)), devices, seed
         self.fault, self.onset_min, self.interval_ms = fault, onset_min, interval_ms
-        self._sick = np.arange(self.world.devices) < round(affected * self.world.devices)
+        self._sick = spread(self.world.devices, affected)
         self._rng = np.random.default_rng([seed, 1 << 32])
         self._clock_off_ms = self._rng.normal(0, world.clock_s * 1000, devices).astype(np.int64)
         self._coarse = self.world.coarse()

@@ -11,7 +11,7 @@ sampler    counts of correlated frames                  stream       the days of
 
 from fleet.worlds.classifier import AMBIGUOUS, DEFECT, GOOD_A, GOOD_B, SHIFTED, STRANGE, classifier, components
 from fleet.worlds.stream import Day, simulate, simulate_sites, site_rng
-from fleet.worlds.world import DAY, FAULTS, MEANING, WORLDS, Fault, World, world_named
+from fleet.worlds.world import DAY, FAULTS, MEANING, WORLDS, Fault, World, affected, world_named
 
 __all__ = [
     "AMBIGUOUS",
@@ -27,6 +27,7 @@ __all__ = [
     "Day",
     "Fault",
     "World",
+    "affected",
     "classifier",
     "components",
     "simulate",

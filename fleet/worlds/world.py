@@ -164,6 +164,15 @@ def world_named(name: str, *, devices: int | None = None) -> World:
     return replace(world, sites=1, devices=devices) if devices < 20 else replace(world, sites=-(-devices // 20))
 
 
+def affected(devices: int, share: float) -> NDArray[np.bool_]:
+    """Which of a site's devices (devices,) have a fault, spread evenly, the first one always unless the share is 0.
+
+    >>> np.flatnonzero(affected(20, 0.1)).tolist()
+    [0, 10]
+    """
+    return np.diff(np.ceil(np.round(np.arange(devices + 1) * share, 9))) > 0
+
+
 class Line:
     """The harmless change of one site, and the fault, a day at a time.
 

@@ -1,0 +1,50 @@
+"""river: ADWIN, Page-Hinkley and KSWIN on the mean confidence of each minute, one detector a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import river
+from feed import Case, Notes, mean_confidence, run
+from river import drift
+
+
+def sequential(make: Callable[[], Any], *, scaled: bool) -> Callable[[Case], Notes]:
+    """A river detector on the mean confidence; `scaled`: in 40 standard deviations of the reference's minutes."""
+
+    def method(case: Case) -> Notes:
+        values, notes = mean_confidence(case.watch), Notes(case)
+        before = mean_confidence(case.learn)
+        if scaled:
+            middle, spread = before.mean(axis=1, keepdims=True), 40 * before.std(axis=1, keepdims=True)
+            values, before = (0.5 + (part - middle) / spread for part in (values, before))
+        detectors = [make() for _ in range(case.devices)]
+        for detector, past in zip(detectors, before, strict=True):
+            for value in past[-1440:]:
+                detector.update(float(value))
+        up = np.zeros(case.devices, np.bool_)
+        for minute in range(case.minutes):
+            for device, detector in enumerate(detectors):
+                detector.update(float(values[device, minute]))
+                up[device] = detector.drift_detected
+            notes.note(up.copy(), minute)
+        return notes
+
+    return method
+
+
+run(
+    "river",
+    {"river": river.__version__, "numpy": np.__version__},
+    {
+        "ADWIN, default (delta 0.002)": sequential(lambda: drift.ADWIN(), scaled=False),
+        "ADWIN, tuned (scaled, delta 1e-6)": sequential(lambda: drift.ADWIN(delta=1e-6), scaled=True),
+        "Page-Hinkley, default (threshold 50)": sequential(lambda: drift.PageHinkley(), scaled=False),
+        "Page-Hinkley, tuned (scaled, delta 0.02, threshold 1)": sequential(
+            lambda: drift.PageHinkley(delta=0.02, threshold=1.0), scaled=True
+        ),
+        "KSWIN, default (alpha 0.005)": sequential(lambda: drift.KSWIN(seed=1), scaled=False),
+    },
+)
