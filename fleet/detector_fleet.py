@@ -38,7 +38,7 @@ class Watch:
 
     def __init__(self, model: Model, chosen: StreamSet, normal_row: Reference, *, page: float, warn: float) -> None:
         self.model, self.streams, self.normal = model, chosen, normal_row
-        self.detector = Detector(chosen, normal_row.take(np.zeros(0, np.intp)), page=page, warn=warn)
+        self.detector = Detector(chosen, normal_row.take(np.zeros(0, np.intp)), page=page, warn=warn, compiled=True)
         self.rows: dict[str, int] = {}
         self.own: dict[str, Reference] = {}
         self.low = np.array([name in LOW for name in chosen.names])

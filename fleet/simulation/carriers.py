@@ -28,6 +28,7 @@ from fleet.simulation.plant import Said, SimulatedFleet, phases_s
 
 RESEND, MOST_AT_ONCE, SUBSCRIBED_AT_ONCE = 6, 60, 200
 SLICES = 20
+GOODBYE_S = 10.0
 """Parts of an interval in which the devices of that phase send together."""
 
 
@@ -145,14 +146,18 @@ class Carrier:
 
     def stop(self) -> None:
         """Say goodbye for every device."""
-        self._tell_states(online=False)
+        told = self._tell_states(online=False)
+        end_s = self._clock_s() + GOODBYE_S
+        for one in told:  # a broker takes some at a time
+            if self._client.is_connected():
+                one.wait_for_publish(max(0.0, end_s - self._clock_s()))
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _tell_states(self, *, online: bool) -> None:
-        for device in self.outboxes:
-            state = State(SCHEMA, 65_536 + self._sessions, online, "" if online else "stopped")
-            self._client.publish(self._fleet.topic(device, "state"), encode(state), qos=1, retain=True)
+    def _tell_states(self, *, online: bool) -> list[mqtt.MQTTMessageInfo]:
+        state = encode(State(SCHEMA, 65_536 + self._sessions, online, "" if online else "stopped"))
+        places = [self._fleet.topic(device, "state") for device in self.outboxes]
+        return [self._client.publish(topic, state, qos=1, retain=True) for topic in places]
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if code.is_failure:
