@@ -136,7 +136,7 @@ def render(work: Path, mode: str, seed: int) -> str:
         + ". False alarms: rises of a method's state on healthy devices; time up: share of their time that it is up, "
         "which tells of one that never comes down. Delays: median minutes from onset to the first minute that it is up "
         "(95 % interval), and the share detected in the days watched; a method that is up half of the time is soon up. "
-        "Each library stands with its own default and with one setting tuned by hand: a threshold of 1.5 times what the "
+        "Each library stands with its own default and one setting tuned by hand: a threshold of 1.5 times what the "
         "device's own reference reached, or, for river, values scaled by the reference's deviation. Microseconds a "
         "report in batches of 20 devices.",
         "",
