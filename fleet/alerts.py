@@ -81,15 +81,14 @@ class AlertBook:
 
     def step(self, readings: Mapping[str, Reading], judged: set[str], now_ms: int) -> list[Change]:
         """What the new readings of the devices `judged` change; `readings` are the last of all devices."""
-        members: dict[Group, list[Reading]] = defaultdict(list)
+        members: dict[Group, list[Reading]] = {}
         concerned = {device for alert in self.open.values() for device in alert.devices}
         suspects = {name for name in judged if name in concerned or _suspect(readings[name])}
         if not suspects:
             return []
         touched = {self._registry.get(device).group for device in suspects}
-        for device, reading in readings.items():
-            if (group := self._registry.get(device).group) in touched:
-                members[group].append(reading)
+        for group in touched:
+            members[group] = [readings[device] for device in self._registry.members(group) if device in readings]
         changes: list[Change] = []
         for group in sorted(members):
             changes += self._step_site(group, members[group], now_ms)

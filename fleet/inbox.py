@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -57,6 +58,16 @@ class Batch(msgspec.Struct):
     states: list[tuple[str, State, int]] = []
     events: list[tuple[str, Event, int]] = []
     rejects: list[Reject] = []
+
+    def only(self, mine: Callable[[str], bool]) -> Batch:
+        """What is of devices that are `mine`, and what is of nobody."""
+        return Batch(
+            [one for one in self.reports if mine(one.device)],
+            [one for one in self.births if mine(one[0])],
+            [one for one in self.states if mine(one[0])],
+            [one for one in self.events if mine(one[0])],
+            [one for one in self.rejects if not one.device or mine(one.device)],
+        )
 
 
 class _Key(msgspec.Struct, array_like=True):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
 from fleet.detector_fleet import Settings
 from fleet.ingest import Ingest
+from fleet.leases import Alone, Leases, worker_name
 from fleet.link import Link
 from fleet.operations.health import Pulse
 from fleet.operations.listener import listening
@@ -51,22 +52,24 @@ def run_monitor(
     page: Page | None,
     settings: Settings,
     hold_windows: int,
-    client_id: str,
+    client_id: str | None,
     announce: Announce,
     say: Callable[[str], None],
     metrics: tuple[str, int] | None = None,
     routes: Path | None = None,
     limits: Limits = Limits(),  # noqa: B008
+    shards: Collection[int] = (),
 ) -> None:
     """Serve until SIGINT or SIGTERM; `metrics` is where metrics and health are to be had, `routes` the file that says
-    who is told of alerts, `limits` how long what is kept.
+    who is told of alerts, `limits` how long what is kept, `shards` those that this worker keeps to.
 
     Raises:
         BadInput: a bad store URL, another monitor on this store, or a port that is taken.
     """
     engine = open_store(store, create=True)
+    leases = _leases(engine, shards)
     with (
-        one_writer(engine),
+        one_writer(engine, among_others=leases.shared),
         _page(page, store, say) as tend,
         _metrics(metrics, engine, say) as observe,
         _ending() as stop,
@@ -74,8 +77,15 @@ def run_monitor(
     ):
         with engine.begin() as tx:
             write_dial(tx, settings.pages_a_week, _clock_ms())
-        ingest = Ingest(engine, settings, hold_windows=hold_windows)
-        link = Link(broker, client_id=client_id, session=_clock_ms(), clock_ms=_clock_ms, say=say)
+        ingest = Ingest(engine, settings, hold_windows=hold_windows, leases=leases, monotonic_ms=_monotonic_ms)
+        link = Link(
+            broker,
+            client_id=client_id or "-".join(filter(None, ("lineside-fleet", leases.worker))),
+            session=_clock_ms(),
+            clock_ms=_clock_ms,
+            say=say,
+            shared=leases.shared,
+        )
         say(
             f"watching {broker} into {shown(engine)}: {len(ingest.registry.devices)} devices known, "
             f"{len(ingest.fleet.models)} models, page at score {ingest.fleet.page_at:.1f}, "
@@ -96,6 +106,14 @@ def run_monitor(
             monitor.run(stop)
         say("ended in order")
     engine.dispose()
+
+
+def _leases(engine: Engine, shards: Collection[int]) -> Leases | Alone:
+    if engine.dialect.name == "postgresql":
+        return Leases(engine, worker_name(), only=shards)
+    if shards:
+        raise BadInput("--shards: an SQLite store has one worker; several need a PostgreSQL store")
+    return Alone()
 
 
 @contextmanager
@@ -232,6 +250,10 @@ def _ending() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1000
 
 
 def _clock_ms() -> int:

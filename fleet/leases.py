@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from sqlalchemy import ColumnElement, Engine, delete, func, select, text, update
 from sqlalchemy.engine import Connection
 
-from device_agent.contract.errors import LinesideError
+from device_agent.contract.errors import BadInput, LinesideError
 from device_agent.contract.topics import SHARDS
 from fleet.schema import LEASE, WORKER
 from fleet.store import upsert
@@ -33,6 +33,27 @@ class Fenced(LinesideError):
     """Shards of this worker are another's now: what it was about to write must not be written (exit 1)."""
 
 
+class Alone:
+    """The leases of a monitor that shares its store with nobody: everything is its own, always."""
+
+    worker = ""
+    shared = False
+    held = ALL
+    leads = True
+    now_ms = 0
+
+    def renew(self, _tx: Connection) -> frozenset[int]:
+        """Nothing to renew."""
+        return ALL
+
+    def acquire(self) -> frozenset[int]:
+        """Nothing to take."""
+        return ALL
+
+    def release(self) -> None:
+        """Nothing to give away."""
+
+
 def worker_name() -> str:
     """A name that no other worker has, not even the one before it on this machine."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -43,8 +64,29 @@ def database_clock_ms(tx: Connection) -> int:
     return int(tx.scalar(text("SELECT extract(epoch FROM clock_timestamp()) * 1000")) or 0)
 
 
+def parse_shards(said: str) -> frozenset[int]:
+    """Shards as people write them.
+
+    >>> sorted(parse_shards("0-2,5"))
+    [0, 1, 2, 5]
+
+    Raises:
+        BadInput: no such shards.
+    """
+    found: set[int] = set()
+    for part in said.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isascii() or not first.isdigit() or (dash and not (last.isascii() and last.isdigit())):
+            raise BadInput(f"shards {said!r}: must be numbers and ranges, such as 0-31,40")
+        if not int(first) <= int(last or first) < SHARDS:
+            raise BadInput(f"shards {said!r}: {part.strip()} is none of 0 to {SHARDS - 1}")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
 class Leases:
     """The shards of one worker. `held` are those that it may serve; on SQLite, which has one worker, always all.
+    `shared`: other workers may serve this store too; `now_ms`: the clock that they share, as of the last `renew`.
 
     Args:
         engine: of the store.
@@ -62,13 +104,14 @@ class Leases:
         clock_ms: Callable[[Connection], int] = database_clock_ms,
     ) -> None:
         self._engine, self.worker, self._only, self._clock_ms = engine, worker, frozenset(only), clock_ms
-        self._shared = engine.dialect.name == "postgresql"
+        self.shared = engine.dialect.name == "postgresql"
         self._terms: dict[int, int] = {}
+        self.now_ms = 0
 
     @property
     def held(self) -> frozenset[int]:
         """Shards of this worker as far as it knows."""
-        return frozenset(self._terms) if self._shared else self._only or ALL
+        return frozenset(self._terms) if self.shared else self._only or ALL
 
     @property
     def leads(self) -> bool:
@@ -82,14 +125,14 @@ class Leases:
         Raises:
             Fenced: a shard is another worker's; `tx` must be rolled back, `acquire` says what is held.
         """
-        if not self._shared:
+        if not self.shared:
             return self.held
         if not self._terms:
             return frozenset()
         tx.execute(text(_BEGIN), {**_lock_of(self.worker), "wait": f"{LOCK_MS}ms"})
         own = update(LEASE).where(LEASE.c.worker == self.worker, LEASE.c.shard.in_(self._terms))
-        until_ms = self._clock_ms(tx) + LEASE_MS
-        rows = tx.execute(own.values(expires_ms=until_ms).returning(LEASE.c.shard, LEASE.c.term)).all()
+        self.now_ms = self._clock_ms(tx)
+        rows = tx.execute(own.values(expires_ms=self.now_ms + LEASE_MS).returning(LEASE.c.shard, LEASE.c.term)).all()
         lost = set(self._terms.items()) - {(row.shard, row.term) for row in rows}
         if lost:
             shards = ", ".join(str(shard) for shard, _ in sorted(lost))
@@ -103,7 +146,7 @@ class Leases:
         Raises:
             NotWritable, Unreachable: the database does not answer.
         """
-        if not self._shared:
+        if not self.shared:
             return self.held
         with self._engine.begin() as tx:
             now_ms = self._clock_ms(tx)
@@ -127,7 +170,7 @@ class Leases:
         Raises:
             NotWritable, Unreachable: the database does not answer; the leases then run out by themselves.
         """
-        if self._shared:
+        if self.shared:
             with self._engine.begin() as tx:
                 self._give(tx, list(self._terms))
                 tx.execute(delete(WORKER).where(WORKER.c.worker == self.worker))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
@@ -73,20 +73,23 @@ class Ledger:
         self._moved: set[tuple[str, int]] = set()
 
     @classmethod
-    def load(cls, tx: Connection) -> Ledger:
-        """As the store has it."""
+    def load(cls, tx: Connection, mine: Callable[[str], bool] = lambda _device: True) -> Ledger:
+        """As the store has it of the devices that are `mine`."""
         ledger = cls()
         for row in tx.execute(select(SPOOL)):
-            ledger.marks[row.device, row.epoch] = Watermark(row.contiguous, row.missing)
+            if mine(row.device):
+                ledger.marks[row.device, row.epoch] = Watermark(row.contiguous, row.missing)
         beyond = (
             select(REPORT.c.device, REPORT.c.epoch, REPORT.c.first, REPORT.c.sequence)
             .join(SPOOL, (SPOOL.c.device == REPORT.c.device) & (SPOOL.c.epoch == REPORT.c.epoch))
             .where(REPORT.c.sequence > SPOOL.c.contiguous)
         )
         for device, epoch, first, sequence in tx.execute(beyond):
-            ledger.marks[device, epoch].add(first, sequence)
+            if mine(device):
+                ledger.marks[device, epoch].add(first, sequence)
         for row in tx.execute(select(BOOT)):
-            ledger._offsets[row.device, row.boot] = row.offset_ms
+            if mine(row.device):
+                ledger._offsets[row.device, row.boot] = row.offset_ms
         return ledger
 
     def take(self, tx: Connection, arrivals: list[Arrival]) -> list[Entry]:
@@ -266,14 +269,16 @@ class Ledger:
         return _subtract(entry, rows)
 
 
-def stored_after(tx: Connection, batch: int, seen: dict[str, int]) -> Iterator[tuple[int, list[Entry]]]:
+def stored_after(
+    tx: Connection, batch: int, seen: dict[str, int], mine: Callable[[str], bool] = lambda _device: True
+) -> Iterator[tuple[int, list[Entry]]]:
     """Stored reports of later batches than `batch`, batch by batch as `take` gave them; of a device only those of
-    batches after the one that it has `seen`."""
+    batches after the one that it has `seen`. Only of devices that are `mine`."""
     columns = [REPORT.c[name] for name in ("batch", "device", "received_ms", "at_ms", "live", "payload")]
     asked = select(*columns).where(REPORT.c.batch > batch)
     rows = tx.execute(asked.order_by(REPORT.c.batch, REPORT.c.device, REPORT.c.epoch, REPORT.c.sequence))
     for number, part in groupby(rows, key=lambda row: row.batch):
-        yield number, [_stored(row) for row in part if number > seen.get(row.device, 0)]
+        yield number, [_stored(row) for row in part if number > seen.get(row.device, 0) and mine(row.device)]
 
 
 def _stored(row: Row[Any]) -> Entry:

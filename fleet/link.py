@@ -22,6 +22,8 @@ WAITING = 200_000
 KEEPALIVE_S = 30
 ACK_EXPIRY_S = 60
 ANSWER_MS = 3_000
+MOST_FILTERS = 8
+"""In one SUBSCRIBE packet, as AWS IoT Core takes."""
 KINDS = ("state", "birth", "report", "backfill", "event")
 
 
@@ -29,13 +31,23 @@ class Link:
     """A connection that keeps itself alive; MQTT 5 first, 3.1.1 for a broker that does not speak it.
 
     `messages` and `arrived` are what came; `connections` grows by one with each session. `say` takes one line for
-    people when the broker comes or goes.
+    people when the broker comes or goes. `shared`: other workers serve other shards; each then has a state of its own.
     """
 
     def __init__(
-        self, broker: Broker, *, client_id: str, session: int, clock_ms: Callable[[], int], say: Callable[[str], None]
+        self,
+        broker: Broker,
+        *,
+        client_id: str,
+        session: int,
+        clock_ms: Callable[[], int],
+        say: Callable[[str], None],
+        shared: bool = False,
     ) -> None:
         self._broker, self._client_id, self._session = broker, client_id, session
+        self._filters = [] if shared else [f"{topics.ROOT}/up/+/+/{kind}" for kind in KINDS]
+        self._shards: frozenset[int] = frozenset()
+        self._state_topic = f"{topics.FLEET_STATE}/{client_id}" if shared else topics.FLEET_STATE
         self._clock_ms, self._say = clock_ms, say
         self.messages: deque[Message] = deque(maxlen=WAITING)
         self.arrived = threading.Event()
@@ -44,6 +56,7 @@ class Link:
         self._refused, self._answered = False, False
         self._asked_ms: int | None = None
         self._silent = False
+        self._left = 0
         self._client = self._make()
 
     def _make(self) -> mqtt.Client:
@@ -52,7 +65,7 @@ class Link:
             client.username_pw_set(self._broker.user, self._broker.password)
         if self._broker.tls:
             client.tls_set_context(self._broker.credentials.context())
-        client.will_set(topics.FLEET_STATE, self._state(online=False, reason="lost"), qos=1, retain=True)
+        client.will_set(self._state_topic, self._state(online=False, reason="lost"), qos=1, retain=True)
         client.reconnect_delay_set(1, 30)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_connect_fail, client.on_message = self._on_connect_fail, self._on_message
@@ -83,7 +96,7 @@ class Link:
     def stop(self) -> None:
         """Say goodbye, so that nobody waits for the last will."""
         if self._client.is_connected():
-            self._publish(topics.FLEET_STATE, self._state(online=False, reason="stopped"), qos=1, retain=True)
+            self._publish(self._state_topic, self._state(online=False, reason="stopped"), qos=1, retain=True)
             self._client.disconnect()
         self._client.loop_stop()
 
@@ -120,11 +133,36 @@ class Link:
                 self._silent = True
             return
         self._silent = False
-        client.subscribe([(f"{topics.ROOT}/up/+/+/{kind}", 1) for kind in KINDS])
+        self._left = self._subscribe(client, self._filters) or 1
+        if not self._filters:
+            self._on_ready(client)
+
+    def serve(self, shards: frozenset[int]) -> None:
+        """Hear the devices of these shards from now on, and no others; where several workers share the fleet."""
+        added, gone = shards - self._shards, self._shards - shards
+        self._shards = shards
+        self._filters = [one for shard in sorted(shards) for one in _filters(shard)]
+        if self._client.is_connected():
+            for part in _parts([one for shard in sorted(gone) for one in _filters(shard)]):
+                self._client.unsubscribe(part)
+            self._subscribe(self._client, [one for shard in sorted(added) for one in _filters(shard)])
+
+    @staticmethod
+    def _subscribe(client: mqtt.Client, filters: list[str]) -> int:
+        """Ask for messages, in as many packets as it takes."""
+        parts = _parts(filters)
+        for part in parts:
+            client.subscribe([(one, 1) for one in part])
+        return len(parts)
 
     def _on_subscribe(self, client: mqtt.Client, _data: Any, _id: int, _codes: Any, _properties: Any) -> None:
-        """Only now: a device that hears "online" may send at once."""
-        client.publish(topics.FLEET_STATE, self._state(online=True), qos=1, retain=True)
+        """Only after the last of them: a device that hears "online" may send at once."""
+        self._left -= 1
+        if self._left == 0:
+            self._on_ready(client)
+
+    def _on_ready(self, client: mqtt.Client) -> None:
+        client.publish(self._state_topic, self._state(online=True), qos=1, retain=True)
         self.connections += 1
         self._say(f"connected to {self._broker}")
         self.arrived.set()
@@ -150,3 +188,13 @@ class Link:
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         self.messages.append(Message(message.topic, bytes(message.payload), self._clock_ms()))
         self.arrived.set()
+
+
+def _filters(shard: int) -> list[str]:
+    """What devices of a shard send."""
+    return [f"{topics.ROOT}/up/{shard}/+/{kind}" for kind in KINDS]
+
+
+def _parts(filters: list[str]) -> list[list[str]]:
+    """As many as any broker takes in one packet."""
+    return [filters[at : at + MOST_FILTERS] for at in range(0, len(filters), MOST_FILTERS)]

@@ -19,21 +19,29 @@ SPEND_S = 0.1
 
 
 class OwnNormal:
-    """Knows for which devices a reference is being learnt. Every change is made in the caller's transaction."""
+    """Knows for which of `mine`, the devices of this worker, a reference is being learnt. Every change is made in the
+    caller's transaction."""
 
-    def __init__(self, fleet: DetectorFleet, registry: Registry, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._fleet, self._registry, self._clock_s = fleet, registry, clock_s
+    def __init__(
+        self,
+        fleet: DetectorFleet,
+        registry: Registry,
+        clock_s: Callable[[], float] = time.monotonic,
+        *,
+        mine: Callable[[str], bool] = lambda _device: True,
+    ) -> None:
+        self._fleet, self._registry, self._clock_s, self._mine = fleet, registry, clock_s, mine
         self._begun: dict[str, str] = {}
         self._next_ms = 0
 
     def load(self, tx: Connection) -> None:
         """Take up what was learnt; before the detector's memory is."""
         rows = tx.execute(select(REFERENCE.c.device, REFERENCE.c.model))
-        self._begun = {row.device: row.model for row in rows}
+        self._begun = {row.device: row.model for row in rows if self._mine(row.device)}
         for model in set(self._begun.values()):
             watch = self._fleet.watch(model)
             if watch is not None:
-                watch.own.update(known(tx, watch.streams, model))
+                watch.own.update(known(tx, watch.streams, model, self._begun))
 
     def hear(self, tx: Connection, devices: Iterable[str], now_ms: int) -> None:
         """Begin with those that speak for a model for the first time."""
@@ -64,7 +72,7 @@ class OwnNormal:
 
     def forget_model(self, tx: Connection, model: str) -> None:
         """Another baseline of a model: its devices are learnt anew."""
-        forget_model(tx, model)
+        forget_model(tx, model, sorted(device for device, other in self._begun.items() if other == model))
         self._begun = {device: other for device, other in self._begun.items() if other != model}
 
     def learn(self, tx: Connection, now_ms: int) -> list[str]:
@@ -75,7 +83,7 @@ class OwnNormal:
         self._next_ms = now_ms + EVERY_MS
         learnt: list[str] = []
         end_s = self._clock_s() + SPEND_S
-        for device, model, since_ms in due(tx, now_ms):
+        for device, model, since_ms in due(tx, now_ms, mine=self._mine):
             watch = self._fleet.watch(model)
             if self._registry.get(device).model != model or watch is None:
                 put_off(tx, device, model, now_ms)

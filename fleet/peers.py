@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from device_agent import detector
 from device_agent.detector import StreamSet
+from fleet.registry import UNASSIGNED
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -22,9 +21,35 @@ class PeerGroups:
 
     def __init__(self, streams: StreamSet) -> None:
         self._sums = detector.Peers(streams, 0)
+        self._shape = (4, len(streams.names))
         self._rows: dict[str, int] = {}
-        self._ids: dict[Hashable, int] = {}
+        self._ids: dict[tuple[str, str], int] = {}
         self._group = np.zeros(0, np.intp)
+        self._abroad = np.zeros(0, np.intp)
+
+    @property
+    def width(self) -> int:
+        """Numbers of one group in `sums`."""
+        return 1 + self._shape[0] * self._shape[1]
+
+    def sums(self) -> tuple[list[tuple[str, str]], Floats]:
+        """What devices of each group that stands at a site saw together: groups, and for each of them how many devices
+        they are and their sums (groups, width)."""
+        totals = self._sums.totals(self._group).reshape(-1, self.width - 1)
+        devices = np.bincount(self._group, minlength=len(totals))
+        shared = {group: number for group, number in self._ids.items() if group[0] != UNASSIGNED and devices[number]}
+        numbers = list(shared.values())
+        return list(shared), np.column_stack([devices[numbers], totals[numbers]])
+
+    def take_abroad(self, groups: list[tuple[str, str]], sums: Floats) -> None:
+        """Devices of these groups that other workers judge; those of groups that have none here are nobody's peers."""
+        known = [(at, self._ids[group]) for at, group in enumerate(groups) if group in self._ids]
+        there, here = [at for at, _ in known], [number for _, number in known]
+        totals, devices = np.zeros((len(self._ids), *self._shape)), np.zeros(len(self._ids))
+        devices[here] = sums[there, 0]
+        totals[here] = sums[there, 1:].reshape(-1, *self._shape)
+        self._sums.take_abroad(totals, devices)
+        self._abroad = devices.astype(np.intp)
 
     def place(self, devices: list[str], groups: list[tuple[str, str]]) -> Rows:
         """Rows (n,) of the devices, each in its group now."""
@@ -50,7 +75,10 @@ class PeerGroups:
 
     def count(self, rows: Rows) -> NDArray[np.intp]:
         """Number of peers (n,) of each row."""
-        return np.bincount(self._group)[self._group[rows]] - 1
+        own, group = np.bincount(self._group), self._group[rows]
+        abroad = np.zeros(len(own), np.intp)
+        abroad[: len(self._abroad)] = self._abroad[: len(own)]
+        return np.asarray(own[group] - 1 + abroad[group])
 
     def forget(self, device: str) -> None:
         """Take the sums of a device out: after a change-over, or with a new model."""

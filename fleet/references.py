@@ -7,11 +7,11 @@ that followed the device would follow its faults.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.errors import BadInput
@@ -31,20 +31,35 @@ LEAST_SHARE = 0.5
 """Of the reports that the days should have; with fewer the line, or the device, was not itself."""
 
 
+CHUNK = 500
+
+
 def begin(tx: Connection, devices: Iterable[tuple[str, str]], now_ms: int) -> None:
     """Learn (device, model) from now on; what was learnt before is forgotten."""
     blank = {"since_ms": now_ms, "learnt_ms": None, "document": None}
     upsert(tx, REFERENCE, [{"device": device, "model": model, **blank} for device, model in devices])
 
 
-def forget_model(tx: Connection, model: str) -> None:
-    """Forget what was learnt of a model: its streams may be others now."""
-    tx.execute(delete(REFERENCE).where(REFERENCE.c.model == model))
+def forget_model(tx: Connection, model: str, devices: list[str]) -> None:
+    """Forget what was learnt of a model for these devices: its streams may be others now."""
+    for start in range(0, len(devices), CHUNK):
+        part = devices[start : start + CHUNK]
+        tx.execute(delete(REFERENCE).where(REFERENCE.c.model == model, REFERENCE.c.device.in_(part)))
 
 
-def due(tx: Connection, now_ms: int, *, limit: int = 20) -> list[tuple[str, str, int]]:
+def put_back(tx: Connection, devices: Collection[str], now_ms: int) -> None:
+    """Something was found of devices whose days should be healthy ones: those that are not learnt yet begin anew."""
+    names = sorted(devices)
+    for start in range(0, len(names), CHUNK):
+        not_learnt = REFERENCE.c.device.in_(names[start : start + CHUNK]) & REFERENCE.c.learnt_ms.is_(None)
+        tx.execute(update(REFERENCE).where(not_learnt).values(since_ms=now_ms))
+
+
+def due(
+    tx: Connection, now_ms: int, *, limit: int = 20, mine: Callable[[str], bool] = lambda _device: True
+) -> list[tuple[str, str, int]]:
     """(device, model, since) of devices that have been learnt for three days and are not learnt yet, the longest first;
-    those that an open alert names wait until it is closed."""
+    those that an open alert names wait until it is closed. Only those that are `mine`."""
     asked = (
         select(REFERENCE.c.device, REFERENCE.c.model, REFERENCE.c.since_ms)
         .where(REFERENCE.c.learnt_ms.is_(None), REFERENCE.c.since_ms <= now_ms - FROM_MS)
@@ -52,9 +67,11 @@ def due(tx: Connection, now_ms: int, *, limit: int = 20) -> list[tuple[str, str,
     )
     held = _named(tx)
     found: list[tuple[str, str, int]] = []
-    for row in tx.execute(asked.limit(limit + len(held))):
-        if row.device not in held and len(found) < limit:
+    for row in tx.execute(asked):
+        if row.device not in held and mine(row.device):
             found.append((row.device, row.model, row.since_ms))
+        if len(found) >= limit:
+            break
     return found
 
 

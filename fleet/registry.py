@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 from unicodedata import category
@@ -123,6 +125,7 @@ class Registry:
         self.revision = 0
         self.told: set[str] = set()
         self._quality: dict[str, Quality] = {}
+        self._members: dict[tuple[str, str], list[str]] | None = None
 
     @classmethod
     def load(cls, tx: Connection) -> Registry:
@@ -135,6 +138,17 @@ class Registry:
             self.devices[device] = Device(device=device)
             self.told.add(device)
         return self.devices[device]
+
+    def members(self, group: tuple[str, str]) -> list[str]:
+        """Devices of a group: those of a site and product, or one that stands alone."""
+        if group[0] == UNASSIGNED:
+            return [group[1]]
+        if self._members is None:
+            self._members = defaultdict(list)
+            for device in self.devices.values():
+                if device.imported:
+                    self._members[device.group].append(device.device)
+        return self._members.get(group, [])
 
     def quality(self, device: str) -> Quality:
         """Image quality of a device, now and at first."""
@@ -195,8 +209,23 @@ class Registry:
             self.quality(entry.device).add(report.quality)
         return changed
 
+    def follow(self, tx: Connection, mine: Callable[[str], bool]) -> list[Device]:
+        """Take over what other workers stored of devices that are not `mine`; what they were before, of those that
+        are another than they were. Times of reports, sessions and places may have changed with any of them."""
+        changed = []
+        for stored in read_devices(tx):
+            known = self.devices.get(stored.device)
+            if mine(stored.device) or stored == known:
+                continue
+            self.devices[stored.device] = stored
+            self.revision += known is None or (known.model is None) != (stored.model is None)
+            changed.append(known or Device(device=stored.device))
+        self._members = None if changed else self._members
+        return changed
+
     def refresh_places(self, tx: Connection) -> None:
         """Read site, line and product again: someone imported them."""
+        self._members = None
         for stored in read_devices(tx):
             device = self.get(stored.device)
             device.site, device.line, device.product = stored.site, stored.line, stored.product

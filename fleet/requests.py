@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.engine import Connection
 
 from fleet.schema import AUDIT
 
+ASKING = 0x6C696E61
+"""Number of the advisory lock under which requests get their numbers, so that none shows up behind a later one."""
+
 
 class Request(NamedTuple):
-    """One wish: acknowledge an alert id, a changeover of a site or device, or imported devices or models."""
+    """One wish: acknowledge an alert id, a changeover of a site or device, or imported devices or models. `done`: what
+    is to be done once for the whole fleet is done."""
 
     id: int
     action: str
     target: str
+    done: bool = False
 
 
 def ask(tx: Connection, action: str, target: str, now_ms: int) -> None:
     """Leave a request for the monitor; done at once when it runs, else when it starts."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ASKING})
     tx.execute(insert(AUDIT).values(asked_ms=now_ms, action=action, target=target, outcome=""))
 
 
-def pending(tx: Connection) -> list[Request]:
-    """Requests that are not done yet, in the order in which they were made."""
-    rows = tx.execute(
-        select(AUDIT.c.id, AUDIT.c.action, AUDIT.c.target).where(AUDIT.c.done_ms.is_(None)).order_by(AUDIT.c.id)
-    )
-    return [Request(*row) for row in rows]
+def pending(tx: Connection, after: int) -> list[Request]:
+    """Requests with a number above `after`, done or not, in the order in which they were made."""
+    columns = (AUDIT.c.id, AUDIT.c.action, AUDIT.c.target, AUDIT.c.done_ms.is_not(None))
+    rows = tx.execute(select(*columns).where(AUDIT.c.id > after).order_by(AUDIT.c.id))
+    return [Request(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
 
 def settle(tx: Connection, request: Request, outcome: str, now_ms: int) -> None:

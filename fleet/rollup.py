@@ -77,11 +77,13 @@ def _count(counts: dict[int, int], flat: list[int]) -> None:
         counts[key] = counts.get(key, 0) + count
 
 
-def note(tx: Connection, moments: Iterable[tuple[str, int]]) -> None:
-    """Devices and times of reports that came or went: hours that were summed already are summed again."""
-    rolled_ms = _number(tx, ROLLED)
-    hours = {(device, at_ms // HOUR_MS * HOUR_MS) for device, at_ms in moments if at_ms < rolled_ms}
-    upsert(tx, ROLLUP_DUE, [{"device": device, "start_ms": start_ms} for device, start_ms in sorted(hours)])
+def note(tx: Connection, moments: Iterable[tuple[str, int]], now_ms: int) -> None:
+    """Devices and times of reports that came or went: hours that were summed already, or may be just now by another
+    worker, are summed again."""
+    until_ms = max(_number(tx, ROLLED), now_ms - HOUR_MS - LATE_MS // 2)
+    hours = {(device, at_ms // HOUR_MS * HOUR_MS) for device, at_ms in moments if at_ms < until_ms + HOUR_MS}
+    rows = [{"device": device, "start_ms": start_ms} for device, start_ms in sorted(hours) if start_ms < until_ms]
+    upsert(tx, ROLLUP_DUE, rows, lock=True)
 
 
 def roll(
@@ -117,10 +119,11 @@ def _again(tx: Connection) -> bool:
         return False
     of_hour = ROLLUP_DUE.c.start_ms == start_ms
     devices = list(tx.scalars(select(ROLLUP_DUE.c.device).where(of_hour).order_by(ROLLUP_DUE.c.device).limit(SLICE)))
+    # first: a worker that notes one of them holds its row until its reports are there to be summed
+    tx.execute(delete(ROLLUP_DUE).where(of_hour, ROLLUP_DUE.c.device.in_(devices)))
     _sum_hour(tx, devices, start_ms)
     if start_ms // DAY_MS * DAY_MS + DAY_MS <= _number(tx, ROLLED):
         _sum_day(tx, devices, start_ms // DAY_MS * DAY_MS)
-    tx.execute(delete(ROLLUP_DUE).where(of_hour, ROLLUP_DUE.c.device.in_(devices)))
     return True
 
 

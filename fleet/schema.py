@@ -132,9 +132,11 @@ DETECTOR = Table(
     Column("state", LargeBinary, nullable=False),
     Column("peers", LargeBinary, nullable=False),
     Column("reading", Text, nullable=False),
-    comment="what the detector remembers, written in the transaction of the reports that it saw; "
-    "`reading` is its last word",
+    Column("hot", Boolean, nullable=False, server_default="0"),
+    comment="what the detector remembers, written with or after the reports that it saw; `reading` is its last word, "
+    "`hot` says whether there is anything in it",
 )
+Index("detector_hot", DETECTOR.c.hot)
 
 ALERT = Table(
     "alert",
@@ -364,6 +366,15 @@ PEER_MINUTE = Table(
     Column("shard", Integer, primary_key=True, autoincrement=False),
     Column("minute", BigInteger, primary_key=True, autoincrement=False),
     comment="minutes of each shard whose sums are written",
+)
+
+SHARD = Table(
+    "shard",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("clean", BigInteger, nullable=False),
+    Column("granted", BigInteger, nullable=False),
+    comment="what is stored of each shard: all memory up to the batch `clean`, and requests up to `granted`",
 )
 
 LABEL = Table(

@@ -20,6 +20,7 @@ from fleet.alerts import Change, read_alerts
 from fleet.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
 from fleet.inbox import Message, apart, read_batch, set_aside
 from fleet.ingest import Ingest, Outcome
+from fleet.leases import ALL, Fenced
 from fleet.link import Link
 from fleet.operations.metrics import Turn
 from fleet.retention import Limits, retain
@@ -31,6 +32,7 @@ TICK_S = 0.5
 HOUSE_S, HOUSE_EVERY_MS = 0.05, 30_000
 CLEAR_MS = 86_400_000
 STEP_MS = 3_000
+LEASE_EVERY_MS = 1_500
 TOLD = ("opened", "raised", "explained", "inhibited", "closed")
 
 
@@ -68,6 +70,7 @@ class Monitor:
         self._connections = 0
         self._failing = False
         self._limits, self._house_ms = limits, 0.0
+        self._leases, self._lease_ms = ingest.leases, 0.0
         with engine.connect() as tx:
             self._beat = Heartbeat.first(read_heartbeat(tx), clock_ms())
 
@@ -83,6 +86,8 @@ class Monitor:
         finally:
             self.turn()
             self.beat(ended=True)
+            with suppress(NotWritable):
+                self._leases.release()
             self._link.stop()
 
     def turn(self) -> Outcome | None:
@@ -90,11 +95,17 @@ class Monitor:
         self._link.arrived.clear()
         self._link.mend()
         self._tend()
+        if self._leases.shared:
+            self._keep_leases()
         messages = self._in_time([self._link.messages.popleft() for _ in range(len(self._link.messages))])
         began_ms = self._monotonic_ms()
         try:
             self._greet()
             outcome = self._store(messages)
+        except Fenced as error:
+            self._say(f"{error}; they send again what was not acknowledged")
+            self._keep_leases(anew=True)
+            return None
         except NotWritable as error:
             self._link.messages.extendleft(reversed(messages))
             if not self._failing:
@@ -110,10 +121,24 @@ class Monitor:
         self._keep_house()
         return outcome
 
-    def _keep_house(self) -> None:
-        """Sum hours and remove what is over its time, a little each turn."""
+    def _keep_leases(self, *, anew: bool = False) -> None:
+        """Take and give shards; with another set everything is read again, and others are subscribed to."""
         now_ms = self._monotonic_ms()
-        if now_ms < self._house_ms:
+        if now_ms < self._lease_ms and not anew:
+            return
+        before = self._ingest.marks.held
+        with suppress(NotWritable):
+            held = self._leases.acquire()
+            self._lease_ms = now_ms + LEASE_EVERY_MS
+            if held != before or anew:
+                self._ingest.load()
+                self._link.serve(held)
+                self._say(f"serving {say_shards(held)}{', leading' if self._leases.leads else ''}")
+
+    def _keep_house(self) -> None:
+        """Sum hours and remove what is over its time, a little each turn; one worker does it for all."""
+        now_ms = self._monotonic_ms()
+        if now_ms < self._house_ms or not self._leases.leads:
             return
         with suppress(NotWritable), self._engine.begin() as tx:
             more = roll(tx, self._clock_ms(), spend_s=HOUSE_S)
@@ -134,7 +159,7 @@ class Monitor:
                 waiting=len(self._link.messages),
                 connected=self._link.connected,
                 failing=self._failing,
-                shards=topics.SHARDS,
+                shards=len(self._leases.held),
             )
         )
 
@@ -152,7 +177,7 @@ class Monitor:
     def _greet(self) -> None:
         """After a connect: what is open is retained on the broker, what was closed while nobody listened is not."""
         connections = self._link.connections
-        if connections != self._connections:
+        if connections != self._connections and self._leases.leads:
             with self._engine.connect() as tx:
                 for alert in read_alerts(tx, closed=True, since_ms=self._clock_ms() - CLEAR_MS):
                     self._retain(alert, gone=alert.closed_ms is not None or bool(alert.inhibited_by))
@@ -161,8 +186,8 @@ class Monitor:
     def _store(self, messages: list[Message]) -> Outcome:
         """Store the messages; one that nothing foresaw is set aside alone, so that it does not stop the fleet."""
         try:
-            return self._ingest.process(read_batch(messages), self._clock_ms())
-        except NotWritable:
+            return self._ingest.process(read_batch(messages), self._clock_ms(), hearing=self._link.connected)
+        except (NotWritable, Fenced):
             raise
         except Exception:
             if not messages:
@@ -175,7 +200,7 @@ class Monitor:
     def _store_alone(self, message: Message) -> Outcome:
         try:
             return self._ingest.process(read_batch([message]), self._clock_ms())
-        except NotWritable:
+        except (NotWritable, Fenced):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the next message is not to suffer
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -185,7 +210,7 @@ class Monitor:
     def beat(self, *, ended: bool = False) -> None:
         """Leave word in the store of whether the broker and the store answer; a store that does not is no error."""
         beat = self._beat.next(self._clock_ms(), connected=self._link.connected, failing=self._failing, ended=ended)
-        if beat is not self._beat:
+        if beat is not self._beat and self._leases.leads:
             with suppress(NotWritable), self._engine.begin() as tx:
                 write_heartbeat(tx, beat)
                 end_changeovers(tx, self._clock_ms())
@@ -208,3 +233,20 @@ class Monitor:
 
     def _retain(self, alert: Alert, *, gone: bool) -> None:
         self._link.retain(topics.alert(alert.site, alert.id), b"" if gone else msgspec.json.encode(alert))
+
+
+def say_shards(held: frozenset[int]) -> str:
+    """Shards in few words.
+
+    >>> say_shards(frozenset({0, 1, 2, 5}))
+    'shards 0-2, 5'
+    """
+    if held == ALL:
+        return "all shards"
+    runs: list[list[int]] = []
+    for shard in sorted(held):
+        if runs and runs[-1][-1] == shard - 1:
+            runs[-1][1:] = [shard]
+        else:
+            runs.append([shard])
+    return f"shards {', '.join('-'.join(map(str, run)) for run in runs)}" if held else "no shards"

@@ -162,15 +162,17 @@ def _explain(context: ExceptionContext, where: str) -> BaseException | None:
 
 
 @contextmanager
-def one_writer(engine: Engine) -> Iterator[None]:
+def one_writer(engine: Engine, *, among_others: bool = False) -> Iterator[None]:
     """A block in which no other monitor writes to this store; the lock ends with the process, however it ends.
+    `among_others`: others may that do the same, as workers that share a PostgreSQL store do.
 
     Raises:
         BadInput: another monitor holds it.
     """
     if engine.dialect.name == "postgresql":
+        lock = "pg_try_advisory_lock_shared" if among_others else "pg_try_advisory_lock"
         with engine.connect() as held:
-            if not held.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": WRITER}):
+            if not held.scalar(text(f"SELECT {lock}(:number)"), {"number": WRITER}):
                 raise BadInput(f"store {shown(engine)}: another monitor serves this store; end it first")
             held.commit()
             try:
@@ -191,13 +193,16 @@ def one_writer(engine: Engine) -> Iterator[None]:
         os.close(handle)
 
 
-def upsert(tx: Connection, table: Table, rows: list[dict[str, Any]], *, keep: tuple[str, ...] = ()) -> None:
-    """Insert rows by primary key; those that are there take the new values, except for columns in `keep`."""
+def upsert(
+    tx: Connection, table: Table, rows: list[dict[str, Any]], *, keep: tuple[str, ...] = (), lock: bool = False
+) -> None:
+    """Insert rows by primary key; those that are there take the new values, except for columns in `keep`. `lock`: rows
+    without anything to change are held until the transaction ends all the same."""
     if not rows:
         return
     statement: Any = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(table)
     keys = [column.name for column in table.primary_key]
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys and name not in keep}
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keep and (lock or name not in keys)}
     if changed:
         tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
     else:

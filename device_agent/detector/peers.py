@@ -34,6 +34,7 @@ class Peers:
         self._sums = np.zeros((devices, 4, len(streams.names)), np.float32)
         self._group = np.full(devices, NO_GROUP)
         self._totals = np.zeros((0, *self._sums.shape[1:]))
+        self._abroad, self._abroad_devices = np.zeros((0, *self._sums.shape[1:])), np.zeros(0)
 
     def grow(self, devices: int) -> None:
         """Add rows at the end."""
@@ -76,19 +77,41 @@ class Peers:
         """
         self._regroup(group)
         mine = group[rows]
-        others = self._totals[mine] - self._sums[rows] + PRIOR_EVENTS
+        others = self._totals[mine] + self._abroad[mine] - self._sums[rows] + PRIOR_EVENTS
         ratio = others[:, :2] / others[:, 2:]
         looser = np.where(self._up, np.maximum(ratio.max(axis=1), 1), np.minimum(ratio.min(axis=1), 1))
-        alone = (np.bincount(group) if len(group) else np.zeros(0))[mine] < 2
+        alone = np.bincount(group, minlength=len(self._totals))[mine] + self._abroad_devices[mine] < 2
         return np.asarray(np.where(alone[:, None], np.nan, np.clip(looser, *LIMITS)))
+
+    def totals(self, group: NDArray[np.intp]) -> Floats:
+        """Sums (groups, 4, streams) of all devices of each group: events of the slow and the fast average, then what
+        was expected; `group` as for `multiplier`."""
+        self._regroup(group)
+        return self._totals.copy()
+
+    def take_abroad(self, totals: Floats, devices: Floats) -> None:
+        """Sums of further devices of each group that others judge, in the place of those that were given before.
+
+        Args:
+            totals: (groups, 4, streams), as `totals` gives them.
+            devices: (groups,) how many they are.
+        """
+        self._make_room(len(totals))
+        self._abroad[:], self._abroad_devices[:] = 0, 0
+        self._abroad[: len(totals)], self._abroad_devices[: len(totals)] = totals, devices
+
+    def _make_room(self, groups: int) -> None:
+        missing = max(groups - len(self._totals), 0)
+        blank = np.zeros((missing, *self._totals.shape[1:]))
+        self._totals, self._abroad = np.concatenate([self._totals, blank]), np.concatenate([self._abroad, blank])
+        self._abroad_devices = np.concatenate([self._abroad_devices, np.zeros(missing)])
 
     def _regroup(self, group: NDArray[np.intp]) -> None:
         """Count devices in the totals of the groups that they are in now."""
         moved = np.flatnonzero(group != self._group)
         if not len(moved):
             return
-        missing = int(group.max()) + 1 - len(self._totals)
-        self._totals = np.concatenate([self._totals, np.zeros((max(missing, 0), *self._totals.shape[1:]))])
+        self._make_room(int(group.max()) + 1)
         sums = self._sums[moved]
         self._put(moved, np.zeros_like(sums))
         self._group[moved] = group[moved]

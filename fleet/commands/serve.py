@@ -36,7 +36,10 @@ _FILE = click.Path(path_type=Path)
 @pages_option
 @interval_option
 @hold_option
-@click.option("--client-id", default="lineside-fleet", show_default=True, help="Name of this monitor on the broker.")
+@click.option("--client-id", help="Name of this monitor on the broker.  [default: lineside-fleet, and the worker's]")
+@click.option(
+    "--shards", metavar="LIST", help="Keep to these of the 64, such as 0-31; by default workers share them evenly."
+)
 @click.option(
     "--report-days",
     type=click.IntRange(4, 3650),
@@ -65,7 +68,8 @@ def serve(
     pages_a_week: float,
     interval_s: float,
     hold_windows: int,
-    client_id: str,
+    client_id: str | None,
+    shards: str | None,
     report_days: int,
     store_mib: int | None,
     routes: Path | None,
@@ -78,6 +82,9 @@ def serve(
     Alerts go to stdout, one line each, and to the broker (retained while open); everything else to stderr. A report is
     acknowledged once it is stored. Ctrl-C or SIGTERM ends it in order; a kill loses nothing.
 
+    Several of them may serve one PostgreSQL store, on any machines: each takes its share of the 64 shards of devices,
+    and those of one that dies within half a minute.
+
     \b
     Example: lineside-fleet serve --broker mqtt://localhost:1883 --store sqlite:///fleet.db
     """
@@ -85,6 +92,7 @@ def serve(
     from device_agent.contract.credentials import Credentials
     from fleet.detector_fleet import Settings
     from fleet.launch import Page, run_monitor
+    from fleet.leases import parse_shards
     from fleet.operations.listener import parse_listen
     from fleet.retention import Limits
 
@@ -101,6 +109,7 @@ def serve(
         metrics=parse_listen(metrics) if metrics else None,
         routes=routes,
         limits=Limits(report_days=report_days, store_mib=store_mib),
+        shards=parse_shards(shards) if shards else (),
     )
 
 

@@ -20,7 +20,7 @@ from fleet.upgrade import upgrade
 SETTINGS = Settings(interval_ms=1000)
 ADDED = (
     "reference", "outbox", "delivery", "route_state", "route_lease", "silence", "acknowledgement", "judgement", "dial",
-    "rollup", "rollup_due", "lease", "worker", "peer_sum", "peer_minute",
+    "rollup", "rollup_due", "lease", "worker", "shard", "peer_sum", "peer_minute",
     "label", "label_request", "golden", "golden_run",
 )  # fmt: skip
 """Tables of schema 2."""
@@ -33,10 +33,10 @@ def as_schema_1(engine) -> None:
             tx.execute(text(f"DROP TABLE {table}"))
         tx.execute(text("DROP TABLE alembic_version"))
         tx.execute(text("DROP INDEX report_batch"))
-        for table, column in (("device", "batch"), ("report", "batch"), ("report", "live")):
+        tx.execute(text("DROP INDEX detector_hot"))
+        for table, column in (("detector_state", "hot"), ("device", "batch"), ("report", "batch"), ("report", "live")):
             tx.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         tx.execute(text("UPDATE meta SET value = '1' WHERE key = 'schema'"))
-        tx.execute(text("DELETE FROM meta WHERE key = 'clean'"))
 
 
 def test_an_older_store_is_refused_until_it_is_brought_up_and_loses_nothing(plant, batch_of):

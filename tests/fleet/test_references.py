@@ -113,7 +113,7 @@ def test_what_was_learnt_survives_a_restart_until_it_is_forgotten(plant, chosen)
         again = known(tx, chosen, model)
         assert set(again) == {"press-1"} and known(tx, chosen, model, {"press-2"}) == {}
         assert np.allclose(again["press-1"].bound, found.bound, rtol=1e-6)
-        forget_model(tx, model)
+        forget_model(tx, model, ["press-1"])
         assert known(tx, chosen, model) == {}
 
 

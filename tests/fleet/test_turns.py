@@ -92,7 +92,7 @@ def test_one_message_that_nothing_foresaw_is_set_aside_alone(plant, monkeypatch,
 
 def test_a_failure_that_no_message_causes_is_raised(plant, monkeypatch):
     desk = Desk(plant.open())
-    monkeypatch.setattr("fleet.ingest.pending", lambda tx: 1 / 0)
+    monkeypatch.setattr("fleet.ingest.pending", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         desk.turn()
 

@@ -14,6 +14,8 @@ def upgrade() -> None:
     op.add_column("report", sa.Column("batch", sa.BigInteger, nullable=False, server_default="0"))
     op.add_column("report", sa.Column("live", sa.Boolean, nullable=False, server_default="0"))
     op.create_index("report_batch", "report", ["batch"])
+    op.add_column("detector_state", sa.Column("hot", sa.Boolean, nullable=False, server_default="0"))
+    op.create_index("detector_hot", "detector_state", ["hot"])
     op.create_table(
         "reference",
         sa.Column("device", sa.String(32), primary_key=True),
@@ -31,6 +33,12 @@ def upgrade() -> None:
 
 
 def _workers() -> None:
+    op.create_table(
+        "shard",
+        sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("clean", sa.BigInteger, nullable=False),
+        sa.Column("granted", sa.BigInteger, nullable=False),
+    )
     op.create_table(
         "lease",
         sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
