@@ -45,7 +45,7 @@ class Link:
         shared: bool = False,
     ) -> None:
         self._broker, self._client_id, self._session = broker, client_id, session
-        self._filters = [] if shared else [f"{topics.ROOT}/up/+/+/{kind}" for kind in KINDS]
+        self._filters = [] if shared else _filters(None)
         self._shards: frozenset[int] = frozenset()
         self._state_topic = f"{topics.FLEET_STATE}/{client_id}" if shared else topics.FLEET_STATE
         self._clock_ms, self._say = clock_ms, say
@@ -133,8 +133,8 @@ class Link:
                 self._silent = True
             return
         self._silent = False
-        self._left = self._subscribe(client, self._filters) or 1
-        if not self._filters:
+        self._left = self._subscribe(client, self._filters)
+        if not self._left:
             self._on_ready(client)
 
     def serve(self, shards: frozenset[int]) -> None:
@@ -157,9 +157,10 @@ class Link:
 
     def _on_subscribe(self, client: mqtt.Client, _data: Any, _id: int, _codes: Any, _properties: Any) -> None:
         """Only after the last of them: a device that hears "online" may send at once."""
-        self._left -= 1
-        if self._left == 0:
-            self._on_ready(client)
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                self._on_ready(client)
 
     def _on_ready(self, client: mqtt.Client) -> None:
         client.publish(self._state_topic, self._state(online=True), qos=1, retain=True)
@@ -190,9 +191,9 @@ class Link:
         self.arrived.set()
 
 
-def _filters(shard: int) -> list[str]:
-    """What devices of a shard send."""
-    return [f"{topics.ROOT}/up/{shard}/+/{kind}" for kind in KINDS]
+def _filters(shard: int | None) -> list[str]:
+    """What devices of a shard send, or all of them."""
+    return [topics.up_filter(shard, kind) for kind in KINDS]
 
 
 def _parts(filters: list[str]) -> list[list[str]]:

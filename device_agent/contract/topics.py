@@ -52,6 +52,15 @@ def up(device: str, kind: str) -> str:
     return f"{ROOT}/up/{shard(device):02d}/{device}/{kind}"
 
 
+def up_filter(number: int | None, kind: str) -> str:
+    """What to subscribe to for one kind of message of all devices of a shard, or of all shards.
+
+    >>> up_filter(2, "report"), up_filter(None, "report")
+    ('lineside/1/up/02/+/report', 'lineside/1/up/+/+/report')
+    """
+    return f"{ROOT}/up/{'+' if number is None else f'{number:02d}'}/+/{kind}"
+
+
 def down(device: str, kind: str) -> str:
     """Topic on which a device is spoken to.
 
