@@ -18,6 +18,7 @@ from fleet.drafts import (
     draft_device,
     draft_finding,
     draft_site,
+    draft_whole_site,
     family,
     renewed,
     severity_of,
@@ -51,6 +52,9 @@ class AlertBook:
     is then raised as the site's: peers raise what is expected of each other, so a common change keeps all of them low
     for long. Where the group is quiet, a page is raised at once, a warning after `hold_windows`. A group of fewer than
     three has no site alert and waits for nothing.
+
+    What all devices of a site show together their peers excuse, so some of them are judged without peers too: when
+    three of these are above warn, or both of two, the whole site is told of.
 
     A critical alert inhibits lesser ones of its scope, and an outage of the monitor those of silent devices.
     """
@@ -172,14 +176,25 @@ class AlertBook:
 
     def _step_site(self, group: Group, members: list[Reading], now_ms: int) -> list[Change]:
         above = [reading for reading in members if reading.armed and reading.level]
+        judged = self._registry.sentinels(group)
+        alone = [
+            one.alone for one in members if one.device in judged and one.alone and one.alone.armed and one.alone.level
+        ]
         alert = self._find("site", *group, "drift")
         if alert is None:
-            return self._open_site(group, above, members, now_ms) if len(above) >= _needed(members) else []
-        if not above:
+            if len(above) >= _needed(members):
+                return self._open_site(group, above, members, now_ms)
+            if alone and len(alone) >= min(SITE_DEVICES, len(judged)):
+                return self._open(draft_whole_site(self._registry, group, alone, members, now_ms))
+            return []
+        if not above and not alone:
             reason = "devices back to normal"
             inner = [self._close(other, f"{reason}, with {alert.id}", now_ms) for other in self._covered(alert.id)]
             return [*inner, self._close(alert, reason, now_ms)]
-        newer = draft_site(self._registry, group, above, len(members), now_ms)
+        if above:
+            newer = draft_site(self._registry, group, above, len(members), now_ms)
+        else:
+            newer = draft_whole_site(self._registry, group, alone, members, now_ms)
         grown = worse(newer.severity, alert.severity)
         newer = msgspec.structs.replace(
             newer,
@@ -322,7 +337,7 @@ class AlertBook:
 
 def _suspect(reading: Reading) -> bool:
     """Whether a reading may open an alert, or keep one open."""
-    return reading.stirring or reading.frozen or severity_of(reading) is not None
+    return reading.stirring or reading.frozen or reading.alone is not None or severity_of(reading) is not None
 
 
 def _needed(members: list[Reading]) -> int:

@@ -35,15 +35,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """One model: its streams, the detector of all devices that run it, and their rows."""
+    """One model: its streams, the detector of all devices that run it, and their rows. `alone` is another one for some
+    devices of each group, whose peers excuse nothing there: what a whole site shows would otherwise be seen by nobody.
+    """
 
-    def __init__(self, model: Model, chosen: StreamSet, normal_row: Reference, *, page: float, warn: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        chosen: StreamSet,
+        normal_row: Reference,
+        *,
+        page: float,
+        warn: float,
+        own: dict[str, Reference] | None = None,
+    ) -> None:
         self.model, self.streams, self.normal = model, chosen, normal_row
         self.detector = Detector(chosen, normal_row.take(np.zeros(0, np.intp)), page=page, warn=warn, compiled=True)
         self.rows: dict[str, int] = {}
-        self.own: dict[str, Reference] = {}
+        self.own: dict[str, Reference] = {} if own is None else own
         self.low = np.array([name in LOW for name in chosen.names])
         self.page = Page(model.model, chosen.names)
+        self.alone = Watch(model, chosen, normal_row, page=page, warn=warn, own=self.own) if own is None else None
+
+    def both(self) -> list[Watch]:
+        """With peers, and alone."""
+        return [self, self.alone] if self.alone else [self]
+
+    def reset(self, device: str, reference: Reference | None = None) -> None:
+        """Start a device from nothing, by another reference if one is given."""
+        for one in self.both():
+            if device in one.rows:
+                row = one.rows[device]
+                one.detector.reset(np.array([row], np.intp), reference)
+                one.page.calm(row)
 
     def place(self, devices: list[str]) -> NDArray[np.intp]:
         """Rows (n,) of the devices; a new one starts from its own reference, or else from the model's."""
@@ -84,8 +108,9 @@ class DetectorFleet:
         self.page_at = threshold(len(windows), a_week, self.settings.pages_a_week)
         self.warn_at = warn_threshold(self.page_at, a_week)
         for watch in self.watches.values():
-            watch.detector.page, watch.detector.warn = self.page_at, self.warn_at
-            watch.detector.clear_windows = max(60, round(self.settings.clear_ms * a_week / WEEK_MS))
+            for one in watch.both():
+                one.detector.page, one.detector.warn = self.page_at, self.warn_at
+                one.detector.clear_windows = max(60, round(self.settings.clear_ms * a_week / WEEK_MS))
 
     def watch(self, model_id: str) -> Watch | None:
         """Detector of a model; None while nothing is known of it, or where its baseline is of no use."""
@@ -157,11 +182,8 @@ class DetectorFleet:
         """Start a device from nothing: W, peers' sums and reading."""
         for watch in self.watches.values():
             if device in watch.rows:
-                watch.detector.reset(np.array([watch.rows[device]], np.intp))
+                watch.reset(device)
                 self._groups(watch).forget(device)
-        if (place := self.readings.of(device)) is not None:
-            page, row = place
-            page.calm(row)
 
     def adopt(self, device: str, model: str, own: Reference | None) -> None:
         """Judge a device by its own reference of a model from now on, or by the model's again; from nothing."""
@@ -173,8 +195,7 @@ class DetectorFleet:
         else:
             watch.own[device] = own
         if device in watch.rows:
-            row = np.array([watch.rows[device]], np.intp)
-            watch.detector.reset(row, watch.normal if own is None else own)
+            watch.reset(device, watch.normal if own is None else own)
             self._groups(watch).forget(device)
 
     def state(self, device: str) -> tuple[str, bytes, bytes] | None:
@@ -185,25 +206,40 @@ class DetectorFleet:
             return None
         return watch.model.model, watch.detector.state(watch.rows[device]), self._groups(watch).state(device)
 
-    def restore(self, memories: list[tuple[Reading, bytes, bytes]]) -> None:
-        """Take up what `state` gave; memory of another layout of the detector starts from nothing."""
-        by_model: dict[str, list[tuple[Reading, bytes, bytes]]] = defaultdict(list)
+    def state_alone(self, device: str) -> bytes | None:
+        """The detector's memory of a device that is judged without its peers too."""
+        page = self._page(device)
+        watch = self.watches[page.model].alone if page and page.model in self.watches else None
+        return watch.detector.state(watch.rows[device]) if watch and device in watch.rows else None
+
+    def restore(self, memories: list[tuple[Reading, bytes, bytes, bytes | None]]) -> None:
+        """Take up what `state` and `state_alone` gave; memory of another layout of the detector starts from nothing."""
+        by_model: dict[str, list[tuple[Reading, bytes, bytes, bytes | None]]] = defaultdict(list)
         for memory in memories:
             by_model[memory[0].model].append(memory)
         for model_id, part in by_model.items():
             watch = self.watch(model_id)
             if watch is None:
                 continue
-            devices = [reading.device for reading, _, _ in part]
+            devices = [reading.device for reading, *_ in part]
             self._groups(watch).place(devices, [self._registry.get(device).group for device in devices])
-            for row, (reading, state, peers) in zip(watch.place(devices), part, strict=True):
+            for row, (reading, state, peers, alone) in zip(watch.place(devices), part, strict=True):
                 watch.page.put(int(row), reading)
                 self.readings.place(reading.device, watch.page, int(row))
                 try:
                     watch.detector.restore(int(row), state)
                     self._groups(watch).restore(reading.device, peers)
+                    if alone is not None and watch.alone is not None:
+                        self._restore_alone(watch.alone, reading, alone)
                 except BadInput:
                     self.forget(reading.device)
+
+    def _restore_alone(self, watch: Watch, reading: Reading, state: bytes) -> None:
+        (row,) = watch.place([reading.device]).tolist()
+        watch.detector.restore(row, state)
+        if reading.alone is not None:
+            watch.page.put(row, reading.alone)
+        self.readings.place_alone(reading.device, watch.page, row)
 
     def peer_groups(self) -> dict[str, PeerGroups]:
         """Peers by a name of the streams that they have in common, which is the same in every worker."""
@@ -233,10 +269,41 @@ class DetectorFleet:
 
     def _judge(self, watch: Watch, part: _Part) -> None:
         found = part.judge(watch.detector)
-        rows, page, entries = part.rows, watch.page, part.entries
-        scores = found.score.tolist()
-        for entry, score in zip(entries, scores, strict=True):
+        for entry, score in zip(part.entries, found.score.tolist(), strict=True):
             entry.score = score
+        speaks = np.array([self._registry.get(name).model == watch.model.model for name in part.devices])
+        peers = part.groups.count(part.peer_rows)
+        self._note(watch, part.entries, part.rows, found, peers=peers, frozen=found.frozen, speaks=speaks)
+        for at in np.flatnonzero(speaks):
+            self.readings.place(part.devices[at], watch.page, int(part.rows[at]))
+        self._judge_alone(watch, part, speaks)
+
+    def _judge_alone(self, watch: Watch, part: _Part, speaks: NDArray[np.bool_]) -> None:
+        """Judge the sentinels among the devices of this part once more, by what they alone show."""
+        get, sentinels = self._registry.get, self._registry.sentinels
+        at = np.array([k for k, name in enumerate(part.devices) if name in sentinels(get(name).group)], np.intp)
+        if watch.alone is None or not len(at):
+            return
+        entries = [part.entries[k] for k in at]
+        rows = watch.alone.place([entry.device for entry in entries])
+        found = watch.alone.detector.update(rows, part.cells[at], part.frames[at], part.same[at], part.identical[at])
+        none = np.zeros(len(at), np.int64)
+        self._note(watch.alone, entries, rows, found, peers=none, frozen=none, speaks=speaks[at])
+        for entry, row in zip(entries, rows.tolist(), strict=True):
+            self.readings.place_alone(entry.device, watch.alone.page, row)
+
+    def _note(
+        self,
+        watch: Watch,
+        entries: list[Entry],
+        rows: NDArray[np.intp],
+        found: Verdicts,
+        *,
+        peers: Counts,
+        frozen: NDArray[np.generic],
+        speaks: NDArray[np.bool_],
+    ) -> None:
+        """Write down what was found as readings, of devices that speak for this model."""
         top, each = found.stream, np.arange(len(rows))
         at_ms = np.array([entry.at_ms for entry in entries], np.int64)
         interval_ms = np.array([entry.report.interval_ms for entry in entries], np.int64)
@@ -254,20 +321,16 @@ class DetectorFleet:
             "ratio_high": found.ratio_high,
             "excess": excess(watch.low[top], watch.detector.reference.p0[rows, top], found.ratio_low),
             "independent": found.independent,
-            "peers": part.groups.count(part.peer_rows),
+            "peers": peers,
             "stream": top,
             "level": found.warn.astype(np.int8) + found.page,
-            "frozen": found.frozen,
+            "frozen": frozen,
             "armed": watch.detector.reference.armed[rows],
         }
-        speaks = np.array([self._registry.get(name).model == page.model for name in part.devices])
-        kept = rows[speaks]
         for name, values in columns.items():
-            page.rows[name][kept] = values[speaks] if isinstance(values, np.ndarray) else values
-        hot = (found.score >= STIRRING) | found.warn | found.frozen
-        self.hot.update(part.devices[at] for at in np.flatnonzero(hot & speaks))
-        for at in np.flatnonzero(speaks):
-            self.readings.place(part.devices[at], page, int(rows[at]))
+            watch.page.rows[name][rows[speaks]] = values[speaks] if isinstance(values, np.ndarray) else values
+        hot = (found.score >= STIRRING) | found.warn | (np.asarray(frozen) != 0)
+        self.hot.update(entries[at].device for at in np.flatnonzero(hot & speaks))
 
 
 class _Part:

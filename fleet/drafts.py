@@ -131,6 +131,24 @@ def draft_site(registry: Registry, group: Group, above: list[Reading], members: 
     )
 
 
+def draft_whole_site(
+    registry: Registry, group: Group, alone: list[Reading], members: list[Reading], now_ms: int
+) -> Alert:
+    """An alert of all `members` of a site and product. No one of them differs from the others; `alone` is what those
+    show that are judged without their peers."""
+    judged = registry.sentinels(group)
+    draft = draft_site(registry, group, alone, len(judged), now_ms)
+    of_product = f" ({group[1]})" if group[1] else ""
+    top = max(alone, key=lambda reading: reading.score)
+    return msgspec.structs.replace(
+        draft,
+        text=f"{group[0]}{of_product}: the whole site changed since {say_time(draft.onset_ms)}, no device differs from "
+        f"its peers; {len(alone)} of {len(judged)} devices that are judged alone show it, strongest {top.device}: "
+        f"{say_effect(top)}; {say_evidence(top)}; likely cause: {draft.cause}",
+        devices=sorted(reading.device for reading in members if reading.armed),
+    )
+
+
 def draft_finding(registry: Registry, finding: Finding, now_ms: int) -> Alert:
     """An alert of what another part of the monitor found."""
     device = registry.get(finding.scope) if finding.scope_kind == "device" else None

@@ -94,9 +94,9 @@ class Ingest:
             self.own = OwnNormal(self.fleet, self.registry, mine=mine)
             self.own.load(tx)
             current = (DEVICE.c.device == DETECTOR.c.device) & (DEVICE.c.model == DETECTOR.c.model)
-            columns = (DETECTOR.c.device, DETECTOR.c.reading, DETECTOR.c.state, DETECTOR.c.peers)
-            rows = [row for row in tx.execute(select(*columns).join(DEVICE, current)) if mine(row.device)]
-            self.fleet.restore([(msgspec.json.decode(r.reading, type=Reading), r.state, r.peers) for r in rows])
+            rows = [row for row in tx.execute(select(DETECTOR).join(DEVICE, current)) if mine(row.device)]
+            memories = [(msgspec.json.decode(r.reading, type=Reading), r.state, r.peers, r.alone) for r in rows]
+            self.fleet.restore(memories)
             self.dirty = Dirty(lambda device: self.registry.get(device).group)
             self._catch_up(tx)
             self.alerts = AlertBook(self.registry, hold_windows=self._hold_windows)

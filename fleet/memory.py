@@ -51,6 +51,7 @@ def _row(ingest: Ingest, device: str) -> dict[str, Any] | None:
         "updated_ms": reading.at_ms,
         "state": state,
         "peers": peers,
+        "alone": ingest.fleet.state_alone(device),
         "reading": msgspec.json.encode(reading).decode(),
-        "hot": reading.stirring or reading.frozen,
+        "hot": reading.stirring or reading.frozen or reading.alone is not None,
     }

@@ -20,7 +20,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     `armed` False: normal is not known yet, nothing above info is raised. `ratio`: rate over the expected one with its
     95 % interval; `independent`: number of independent frames since `onset_ms`. `peers`: devices compared with.
     `excess`: share of frames, 0 to 1, that the strongest stream has beyond the expected one, at least (95 %); None
-    where a stream does not count frames of low confidence.
+    where a stream does not count frames of low confidence. `alone`: what the device shows when its peers excuse
+    nothing, where it is judged in this way too and there is anything to see.
     """
 
     device: str
@@ -42,6 +43,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     peers: int
     windows: int
     excess: float | None = None
+    alone: Reading | None = None
 
     @property
     def stirring(self) -> bool:
@@ -111,10 +113,17 @@ class Readings(Mapping[str, Reading]):
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[Page, int]] = {}
+        self._alone: dict[str, tuple[Page, int]] = {}
 
     def __getitem__(self, device: str) -> Reading:
         page, row = self._places[device]
-        return page.reading(device, row)
+        reading = page.reading(device, row)
+        if device in self._alone:
+            page, row = self._alone[device]
+            alone = page.reading(device, row)
+            if alone.model == reading.model and alone.stirring:
+                return msgspec.structs.replace(reading, alone=alone)
+        return reading
 
     def __contains__(self, device: object) -> bool:
         return device in self._places
@@ -128,6 +137,10 @@ class Readings(Mapping[str, Reading]):
     def place(self, device: str, page: Page, row: int) -> None:
         """From now on the reading of a device is this row."""
         self._places[device] = (page, row)
+
+    def place_alone(self, device: str, page: Page, row: int) -> None:
+        """From now on what a device shows without its peers is this row."""
+        self._alone[device] = (page, row)
 
     def of(self, device: str) -> tuple[Page, int] | None:
         """Where the reading of a device is, None without one."""

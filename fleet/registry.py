@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 from unicodedata import category
+from zlib import crc32
 
 import msgspec
 from sqlalchemy import select
@@ -25,6 +26,7 @@ UNASSIGNED = "unassigned"
 WILL_DELAY_MS = 30_000
 CONNECTIONS = 65_536
 MOST = 2**63 - 1
+SENTINELS = 4
 QUALITY_FIRST = 10
 QUALITY_WINDOWS = 3
 COLUMNS = ("device", "site", "line", "product")
@@ -126,6 +128,8 @@ class Registry:
         self.told: set[str] = set()
         self._quality: dict[str, Quality] = {}
         self._members: dict[tuple[str, str], list[str]] | None = None
+        self._sentinels: dict[tuple[str, str], frozenset[str]] = {}
+        self._sentinels_of = -1
 
     @classmethod
     def load(cls, tx: Connection) -> Registry:
@@ -142,13 +146,25 @@ class Registry:
     def members(self, group: tuple[str, str]) -> list[str]:
         """Devices of a group: those of a site and product, or one that stands alone."""
         if group[0] == UNASSIGNED:
-            return [group[1]]
+            return [group[1]] if group[1] in self.devices else []
         if self._members is None:
             self._members = defaultdict(list)
             for device in self.devices.values():
                 if device.imported:
                     self._members[device.group].append(device.device)
         return self._members.get(group, [])
+
+    def sentinels(self, group: tuple[str, str]) -> frozenset[str]:
+        """The up to `SENTINELS` devices of a group that are judged without their peers too; none in a group of one.
+        Which they are depends on their names only."""
+        if self._sentinels_of != self.revision or self._members is None:
+            self._sentinels.clear()
+            self._sentinels_of = self.revision
+        if (found := self._sentinels.get(group)) is None:
+            there = [name for name in self.members(group) if self.devices[name].model]
+            chosen = sorted(there, key=lambda name: crc32(name.encode()))[:SENTINELS]
+            found = self._sentinels[group] = frozenset(chosen if len(chosen) > 1 else ())
+        return found
 
     def quality(self, device: str) -> Quality:
         """Image quality of a device, now and at first."""

@@ -133,8 +133,9 @@ DETECTOR = Table(
     Column("peers", LargeBinary, nullable=False),
     Column("reading", Text, nullable=False),
     Column("hot", Boolean, nullable=False, server_default="0"),
+    Column("alone", LargeBinary),
     comment="what the detector remembers, written with or after the reports that it saw; `reading` is its last word, "
-    "`hot` says whether there is anything in it",
+    "`hot` says whether there is anything in it, `alone` is the memory of a device that is judged without peers too",
 )
 Index("detector_hot", DETECTOR.c.hot)
 

@@ -44,7 +44,12 @@ def shares(low: float, defect: float, middle: float = 14.0) -> np.ndarray:
 
 
 HEALTHY = shares(0.01, 0.01)
-LOOKS = {"healthy": HEALTHY, "dirty": shares(0.35, 0.02, 11.0), "changed": shares(0.4, 0.30, 10.0)}
+LOOKS = {
+    "healthy": HEALTHY,
+    "soiled": shares(0.1, 0.01),
+    "dirty": shares(0.35, 0.02, 11.0),
+    "changed": shares(0.4, 0.30, 10.0),
+}
 
 
 class Speaker:

@@ -261,3 +261,23 @@ def test_a_louder_dial_pages_sooner(plant):
     quiet, loud = (Ingest(plant.open(), Settings(interval_ms=1000, pages_a_week=b)) for b in (0.001, 1000.0))
     assert quiet.fleet.page_at > loud.fleet.page_at + 10
     assert msgspec.structs.asdict(SETTINGS)["pages_a_week"] == 1.0
+
+
+def test_what_all_devices_of_a_site_show_together_is_told_though_none_differs_from_its_peers(plant):
+    """Peers excuse a common change so well that no device warns; those that are judged alone do not excuse it."""
+    places = {f"cam-{k}": ("hall", "tin") for k in range(8)}
+    engine, ingest, speakers = line(plant, places=places)
+    assert run(ingest, speakers, 40) == []
+    changes = run(ingest, speakers, 120, lambda _device, _window: "soiled")
+    opened = [change.alert for _, change in changes if change.what == "opened"]
+    assert [(alert.scope_kind, alert.scope) for alert in opened] == [("site", "hall")]
+    assert "the whole site changed since" in opened[0].text and "no device differs from its peers" in opened[0].text
+    assert "are judged alone show it" in opened[0].text and opened[0].devices == sorted(places)
+    assert not [reading for reading in ingest.fleet.readings.values() if reading.level]
+    again = Ingest(engine, SETTINGS)
+    found = {name: reading.alone for name, reading in again.fleet.readings.items() if reading.alone}
+    assert found == {name: one.alone for name, one in ingest.fleet.readings.items() if one.alone} and len(found) == 4
+    with engine.begin() as tx:
+        ask(tx, "changeover", "hall", 0)
+    assert [change.what for _, change in run(ingest, speakers, 1)] == ["closed"]
+    assert not [reading for reading in ingest.fleet.readings.values() if reading.alone]

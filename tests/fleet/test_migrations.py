@@ -34,7 +34,13 @@ def as_schema_1(engine) -> None:
         tx.execute(text("DROP TABLE alembic_version"))
         tx.execute(text("DROP INDEX report_batch"))
         tx.execute(text("DROP INDEX detector_hot"))
-        for table, column in (("detector_state", "hot"), ("device", "batch"), ("report", "batch"), ("report", "live")):
+        for table, column in (
+            ("detector_state", "hot"),
+            ("detector_state", "alone"),
+            ("device", "batch"),
+            ("report", "batch"),
+            ("report", "live"),
+        ):
             tx.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         tx.execute(text("UPDATE meta SET value = '1' WHERE key = 'schema'"))
 

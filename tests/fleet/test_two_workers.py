@@ -1,4 +1,4 @@
-"""Two real workers, a real broker and a real PostgreSQL: one is killed, another joins, and every report is there once."""
+"""Two real workers, a real broker, a real PostgreSQL: one is killed, another joins, and every report is there once."""
 
 from __future__ import annotations
 

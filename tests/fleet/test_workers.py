@@ -20,7 +20,7 @@ from tests.fleet.conftest import START_MS
 
 pytestmark = pytest.mark.postgres
 NAMES = [f"cam-{k}" for k in range(10)]
-PLACES = {name: ("hall-1", "plate") for name in NAMES}
+PLACES = dict.fromkeys(NAMES, ("hall-1", "plate"))
 
 
 class Clock:
@@ -280,7 +280,7 @@ def test_what_is_of_other_shards_is_nobodys_but_theirs(plant):
 
 def test_a_worker_may_keep_to_shards(plant):
     site = Site(plant, "a")
-    kept = site.join("b", only=range(0, 8))
+    kept = site.join("b", only=range(8))
     assert kept.ingest.marks.held == frozenset(range(8)) and kept.leases.leads
     assert site.workers[0].ingest.marks.held == frozenset(range(8, topics.SHARDS))
 

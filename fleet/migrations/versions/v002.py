@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("report", sa.Column("live", sa.Boolean, nullable=False, server_default="0"))
     op.create_index("report_batch", "report", ["batch"])
     op.add_column("detector_state", sa.Column("hot", sa.Boolean, nullable=False, server_default="0"))
+    op.add_column("detector_state", sa.Column("alone", sa.LargeBinary))
     op.create_index("detector_hot", "detector_state", ["hot"])
     op.create_table(
         "reference",
