@@ -20,7 +20,7 @@ from fleet.upgrade import upgrade
 SETTINGS = Settings(interval_ms=1000)
 ADDED = (
     "reference", "outbox", "delivery", "route_state", "route_lease", "silence", "acknowledgement", "judgement", "dial",
-    "rollup", "rollup_due",
+    "rollup", "rollup_due", "trigger", "approval", "rollout", "shadow_tally",
 )  # fmt: skip
 """Tables of schema 2."""
 
