@@ -26,6 +26,9 @@ COMMANDS = {
     "configure": "fleet.commands.control:configure",
     "command": "fleet.commands.control:command",
     "samples": "fleet.commands.samples:samples",
+    "trigger": "fleet.commands.trigger:trigger",
+    "shadow": "fleet.commands.shadow:shadow",
+    "rollout": "fleet.commands.rollout:rollout",
     "simulate": "fleet.commands.simulate:simulate",
 }
 
