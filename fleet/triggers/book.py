@@ -70,8 +70,8 @@ def open_trigger(tx: Connection, draft: Draft, *, who: str, now_ms: int) -> Open
         )
         if held.id == trigger.id or (again and held.state not in ENDED):
             return Opened(held, new=False)
-    tx.execute(insert(TRIGGER).values(id=trigger.id, model=trigger.model, state="open", needed=people_needed(tx),
-                                      created_ms=now_ms, changed_ms=now_ms, candidate="", document=_text(trigger)))  # fmt: skip
+    row = {"id": trigger.id, "model": trigger.model, "state": "open", "needed": people_needed(tx), "candidate": ""}
+    tx.execute(insert(TRIGGER).values(**row, created_ms=now_ms, changed_ms=now_ms, document=_text(trigger)))
     enter(tx, trigger.id, who=who, action="create", before="", after="open", why=trigger.text, now_ms=now_ms)
     return Opened(trigger, new=True)
 
@@ -172,9 +172,11 @@ def advance(
     if to in ("rejected", "rolled_back") and not why.strip():
         raise BadInput(f"trigger {trigger.id}: say why it is {to.replace('_', ' ')}, with --why")
     if trigger.state == "open" and to == "labelling" and len(held.approved) < held.needed:
-        by = f", has {', '.join(held.approved)}" if held.approved else ""
-        raise BadInput(f"trigger {trigger.id}: needs the approval of {held.needed} "
-                       f"{'different people' if held.needed > 1 else 'person'}{by}; lineside-fleet trigger approve {trigger.id}")  # fmt: skip
+        wanted = "two different people" if held.needed > 1 else "a person"
+        raise BadInput(
+            f"trigger {trigger.id}: needs the approval of {wanted}, has {', '.join(held.approved) or 'none'}; "
+            f"lineside-fleet trigger approve {trigger.id}"
+        )
     _touch(tx, trigger, to, now_ms, candidate)
     action = {"rejected": "reject", "rolled_back": "roll-back"}.get(to, "advance")
     enter(tx, trigger.id, who=who, action=action, before=trigger.state, after=to, why=why, now_ms=now_ms)

@@ -131,8 +131,10 @@ def check_grounds(trigger: Trigger) -> None:
     else:
         kind = "labelled" if trigger.reason == "labels" else "golden"
         if not any(one.kind == kind and shows_a_fall(one) for one in trigger.evidence):
-            raise BadInput(f"{where}: reason {trigger.reason!r} needs {kind} evidence whose 95 % interval lies on the "
-                           f"bad side of what was expected; a person can ask without: --reason person --because WHY")  # fmt: skip
+            raise BadInput(
+                f"{where}: reason {trigger.reason!r} needs {kind} evidence whose 95 % interval lies on the bad side of "
+                f"what was expected; a person can ask without: --reason person --because WHY"
+            )
 
 
 def trigger_id(model: str, reason: str, what: str, from_ms: int, to_ms: int) -> str:

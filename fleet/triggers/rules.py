@@ -96,7 +96,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         found = [_term(self.name, text) for text in re.split(r"\s+and\s+", self.when.strip())]
         if all(kind_of(term.figure) == "statistic" for term in found):
             solid = ", ".join(name for name, (kind, _) in FIGURES.items() if kind != "statistic")
-            raise BadInput(f"rule {self.name!r}: asks statistics alone, and no retraining rests on these; add one of: {solid}")  # fmt: skip
+            raise BadInput(
+                f"rule {self.name!r}: asks statistics alone, and no retraining rests on these; add one of: {solid}"
+            )
         return found
 
 
@@ -146,7 +148,8 @@ def _term(rule: str, text: str) -> Term:
     found = _TERM.fullmatch(text.strip())
     if found is None:
         raise BadInput(
-            f"rule {rule!r}: {text[:80]!r} must read like: labelled_escape_rate > 0.02 with n >= 200; terms are joined by and"
+            f"rule {rule!r}: {text[:80]!r} must read like: labelled_escape_rate > 0.02 with n >= 200; "
+            f"terms are joined by and"
         )
     figure, _, limit = found["figure"].rpartition(".")
     if limit not in ("low", "high") or not figure:
@@ -161,8 +164,8 @@ def _term(rule: str, text: str) -> Term:
 def evaluate(rule: Rule, model: str, name: str, facts: Facts, now_ms: int) -> tuple[Outcome, Draft | None] | None:
     """What a rule says of a model, and the draft of its trigger where it fires; None where it is not about the model.
 
-    >>> rule = Rule(name="old", when="age_of_model_days > 180")
-    >>> outcome, draft = evaluate(rule, "0f", "steel", {"age_of_model_days": Fact("age_of_model_days", "business", 200)}, 0)
+    >>> rule, fact = Rule(name="old", when="age_of_model_days > 180"), Fact("age_of_model_days", "business", 200)
+    >>> outcome, draft = evaluate(rule, "0f", "steel", {"age_of_model_days": fact}, 0)
     >>> outcome.fires, outcome.said
     (True, ['age_of_model_days > 180: 200, yes'])
     """
