@@ -206,6 +206,9 @@ BOTH = (
     "test_own_normal",
     "test_backup",
     "test_rollup",
+    "test_book",
+    "test_tally",
+    "test_rollout_book",
 )
 """Modules whose tests run on every kind of store."""
 
