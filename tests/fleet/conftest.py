@@ -220,6 +220,9 @@ BOTH = (
     "test_rollup",
     "test_peer_sums",
     "test_fuzz",
+    "test_book",
+    "test_tally",
+    "test_rollout_book",
 )
 """Modules whose tests run on every kind of store."""
 
