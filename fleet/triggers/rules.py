@@ -31,6 +31,7 @@ from device_agent.contract.reading import read_plain
 from fleet.models import read_models
 from fleet.triggers.book import Draft
 from fleet.triggers.facts import FIGURES, Fact, Facts, kind_of, store_facts
+from fleet.triggers.measured import measured_facts
 from fleet.triggers.windows import window_of
 
 MOST = 1 << 20
@@ -203,8 +204,9 @@ def evaluate_all(
     found = []
     for rule in rules:
         own = store_facts(tx, now_ms, window_days=rule.window_days)
+        measured = measured_facts(tx, now_ms, window_days=rule.window_days)
         for model in models.values():
-            facts = own.get(model.model, {}) | dict(further.get(model.model, {}))
+            facts = own.get(model.model, {}) | measured.get(model.model, {}) | dict(further.get(model.model, {}))
             said = evaluate(rule, model.model, model.name, facts, now_ms)
             found += [said] if said is not None else []
     return found

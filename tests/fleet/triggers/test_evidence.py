@@ -93,6 +93,6 @@ def test_evidence_that_is_no_number_is_refused(number):
 
 
 def test_an_id_is_of_what_is_asked_for_and_of_nothing_else():
-    ids = {trigger_id(*each) for each in [("a", "golden", "", 0, 1), ("b", "golden", "", 0, 1), ("a", "labels", "", 0, 1),
-                                          ("a", "golden", "x", 0, 1), ("a", "golden", "", 1, 2)]}  # fmt: skip
+    asked = [("a", "golden", "", 0), ("b", "golden", "", 0), ("a", "labels", "", 0), ("a", "golden", "x", 0)]
+    ids = {trigger_id(*each, 1) for each in asked} | {trigger_id("a", "golden", "", 1, 2)}
     assert len(ids) == 5 and trigger_id("a", "golden", "", 0, 1) in ids

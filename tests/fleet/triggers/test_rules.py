@@ -32,7 +32,8 @@ def fires(when, **facts):
 
 
 def test_rules_are_read_from_toml_and_json(tmp_path):
-    text = f'[[rule]]\n{ESCAPES}model = "steel*"\n[[rule]]\nname = "old"\nwhen = "age_of_model_days >= 180 and pages > 3"\n'
+    old = 'name = "old"\nwhen = "age_of_model_days >= 180 and pages > 3"\n'
+    text = f'[[rule]]\n{ESCAPES}model = "steel*"\n[[rule]]\n{old}'
     rules = read_rules(write(tmp_path, text))
     assert [rule.name for rule in rules] == ["escapes", "old"] and [len(rule.terms()) for rule in rules] == [1, 2]
     assert str(rules[0].terms()[0]) == "labelled_escape_rate > 0.02 with n >= 200"
@@ -136,7 +137,7 @@ def test_a_rule_that_fires_every_hour_asks_once_a_window(plant, model):
     ids = set()
     with plant.open().begin() as tx:
         for hour in range(0, 24 * 21, 5):
-            ((outcome, draft),) = evaluate_all(tx, [rule], {}, now_ms + hour * 3_600_000)
+            ((_, draft),) = evaluate_all(tx, [rule], {}, now_ms + hour * 3_600_000)
             opened = open_trigger(tx, draft, who="cron", now_ms=now_ms)
             ids.add(opened.trigger.id)
             assert opened.new is (hour == 0)
