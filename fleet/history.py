@@ -19,6 +19,7 @@ from fleet.models import read_models
 from fleet.overview import find_devices
 from fleet.reading import Reading
 from fleet.registry import Device
+from fleet.rollup import DAY_MS, Sums, read_sums
 from fleet.schema import EVENT, MODEL, REPORT
 from fleet.status import read_readings
 
@@ -27,7 +28,8 @@ WINDOWS = 60
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One report: score (natural log of an e-value), p50 of inference in ms, image quality."""
+    """One report, or an hour of them: score (natural log of an e-value, of an hour the highest), p50 of inference in
+    ms, image quality."""
 
     at_ms: int
     score: float | None
@@ -46,8 +48,9 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 class DeviceHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """`seen`: shares of frames over the last `WINDOWS` reports, `normal`: those expected; both [class][bin], adding up
-    to 1, None when there is nothing yet. `gaps`: from and to in ms, where more than three intervals were silent."""
+    """`points` are its last reports, or the hours of `days`. `seen`: shares of frames over the last `WINDOWS` reports,
+    or over these days, `normal`: those expected; both [class][bin], adding up to 1, None when there is nothing yet.
+    `gaps`: from and to in ms, where more than three intervals were silent."""
 
     device: Device
     model_name: str
@@ -61,6 +64,55 @@ class DeviceHistory(msgspec.Struct, frozen=True, kw_only=True):
     gaps: list[tuple[int, int]]
     events: list[tuple[int, str, str]]
     alerts: list[Alert]
+    days: int | None = None
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Hours of a device: a point each, and its frames by cell [class][bin] of the model that it ran last."""
+
+    points: list[Point]
+    cells: list[list[int]]
+
+
+def read_span(tx: Connection, name: str, days: int, now_ms: int) -> Span:
+    """The hours of a device in so many days, as far as they are summed."""
+    hours = read_sums(tx, name, "h", now_ms - days * DAY_MS, now_ms)
+    last = hours[-1][1] if hours else ""
+    classes = 1 + max((cell for _, model, sums in hours if model == last for cell in sums.cells), default=0) // BINS
+    cells = np.zeros(classes * BINS, np.int64)
+    for _, model, sums in hours:
+        if model == last:
+            cells[list(sums.cells)] += np.fromiter(sums.cells.values(), np.int64)
+    return Span([_hour(at_ms, sums) for at_ms, _, sums in hours], cells.reshape(classes, BINS).tolist())
+
+
+def over_days(tx: Connection, history: DeviceHistory, days: int, now_ms: int) -> DeviceHistory:
+    """The same device drawn over days instead of its last reports."""
+    span = read_span(tx, history.device.device, days, now_ms)
+    cells = np.array(span.cells)
+    frames = int(cells.sum())
+    cells = np.pad(cells, ((0, max(0, len(history.labels) - len(cells))), (0, 0)))
+    return msgspec.structs.replace(
+        history,
+        points=span.points,
+        seen=(cells / frames).tolist() if frames else None,
+        frames_seen=frames,
+        gaps=[],
+        days=days,
+    )
+
+
+def _hour(at_ms: int, sums: Sums) -> Point:
+    buckets = [sums.infer.get(number, 0) for number in range(BUCKETS)]
+    frames, brightness, sharpness, _ = sums.quality
+    return Point(
+        at_ms=at_ms,
+        score=sums.score,
+        frames=sums.frames,
+        infer_ms=quantile_ms(buckets, 0.5) if sums.infer else None,
+        brightness=round(brightness / frames) if frames else None,
+        sharpness=round(sharpness / frames) if frames else None,
+    )
 
 
 def read_history(tx: Connection, name: str, *, points: int = POINTS) -> DeviceHistory | None:

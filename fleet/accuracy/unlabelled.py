@@ -177,7 +177,7 @@ def _threshold(validation: Validation, cells: Floats, independent: float) -> Int
     at = np.interp(1 - right, below, np.arange(BINS + 1.0))
     share = float(np.interp(at, np.arange(BINS + 1.0), np.concatenate([[0.0], np.cumsum(line)])))
     images = validation.counts.sum()
-    spread = Z * np.sqrt(share * (1 - share) / independent + right * (1 - right) / images)
+    spread = Z * np.sqrt(max(share * (1 - share), 0) / independent + max(right * (1 - right), 0) / images)
     return Interval(1 - share, float(max(1 - share - spread, 0)), float(min(1 - share + spread, 1)))
 
 

@@ -14,13 +14,14 @@ from fastapi import FastAPI, Query, Response
 from sqlalchemy import Engine
 
 from fleet.alerts import read_alerts
-from fleet.history import read_history
+from fleet.history import over_days, read_history
 from fleet.overview import Asked
 from fleet.status import read_status
 from fleet.store import open_store
 from fleet.web.hosts import OwnHosts
 
 JSON = "application/json"
+MOST_DAYS = 400
 MOST_ALERTS = 1_000
 
 
@@ -75,9 +76,11 @@ def add_interface(app: FastAPI, engine: Engine) -> None:
             return Response(msgspec.json.encode(read_alerts(tx, closed=all, limit=limit)), media_type=JSON)
 
     @app.get("/api/devices/{device}")
-    def history(device: str) -> Response:
+    def history(device: str, days: Annotated[int | None, Query(ge=1, le=MOST_DAYS)] = None) -> Response:
         with engine.connect() as tx:
             found = read_history(tx, device)
+            if found is not None and days is not None:
+                found = over_days(tx, found, days, clock_ms())
         if found is None:
             return Response(msgspec.json.encode({"error": f"no device {device!r}"}), 404, media_type=JSON)
         return Response(msgspec.json.encode(found), media_type=JSON)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from device_agent.contract.alert import Alert
 from fleet.alerts import read_alerts
 from fleet.heartbeat import read_heard, read_heartbeat, say_trouble
-from fleet.history import DeviceHistory, read_history
+from fleet.history import DeviceHistory, over_days, read_history
 from fleet.overview import Asked
 from fleet.registry import Health
 from fleet.status import SILENT, FleetStatus, read_status
@@ -27,6 +27,8 @@ from fleet.web.table import fleet_table
 EVERY_S = 2.0
 STYLE = Path(__file__).with_name("static") / "page.css"
 CLOSED_SHOWN = 50
+SPANS = {0: "Last reports", 1: "24 hours", 7: "7 days", 30: "30 days"}
+"""Days that a device's page draws, 0: its last reports, with their confidences of the last hour."""
 Draw = Callable[[], Any]
 
 
@@ -80,12 +82,13 @@ def _device(engine: Engine, name: str) -> Draw:
     drawings: dict[str, tuple[Callable[[DeviceHistory | None], charts.Options], ui.echart]] = {}
     with ui.column().classes("ls-page"):
         head = ui.column().classes("ls-wide")
+        span = ui.toggle(SPANS, value=0).props("dense no-caps unelevated").classes("ls-span")
         above = ui.column().classes("ls-wide")
         with ui.element("div").classes("ls-grid"):
             for title, note, make in (
                 ("Evidence of drift", "natural log of the e-value; dashed: warn and page", charts.score),
-                ("Confidence", "share of frames by top-1 probability, last 60 reports, log scale", charts.confidence),
-                ("Predicted classes", "share of frames, last 60 reports, log scale", charts.classes),
+                ("Confidence", "share of frames by top-1 probability, log scale", charts.confidence),
+                ("Predicted classes", "share of frames, log scale", charts.classes),
                 ("Pictures", "sharpness (left) and brightness (right)", charts.quality),
                 ("Inference", "median time of one frame", charts.latency),
             ):
@@ -101,7 +104,7 @@ def _device(engine: Engine, name: str) -> Draw:
         below = ui.column().classes("ls-wide")
 
     async def draw() -> None:
-        history, health = await asyncio.to_thread(_read_device, engine, name)
+        history, health = await asyncio.to_thread(_read_device, engine, name, span.value)
         head.clear()
         with head:
             _head(name, history, health)
@@ -120,12 +123,15 @@ def _device(engine: Engine, name: str) -> Draw:
         with below:
             _below(history)
 
+    span.on_value_change(draw)
     return draw
 
 
-def _read_device(engine: Engine, name: str) -> tuple[DeviceHistory | None, Health]:
+def _read_device(engine: Engine, name: str, days: int) -> tuple[DeviceHistory | None, Health]:
     with engine.connect() as tx:
         history = read_history(tx, name)
+        if history is not None and days:
+            history = over_days(tx, history, days, _clock_ms())
         return history, history.device.health(read_heard(tx, _clock_ms())) if history else "never"
 
 

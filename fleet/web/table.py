@@ -11,7 +11,7 @@ import msgspec
 from nicegui import ui
 from sqlalchemy import Engine
 
-from device_agent.contract.alert import Alert
+from device_agent.contract.alert import SEVERITIES, Alert
 from fleet.alerts import read_alerts
 from fleet.overview import Asked
 from fleet.status import SILENT, DeviceStatus, FleetStatus, read_status
@@ -19,7 +19,7 @@ from fleet.web import cells
 from fleet.web.cards import alert_card, say_age
 
 PAGE_ROWS = 50
-ALERTS_SHOWN = 50
+ALERTS_SHOWN = 6
 SITES_SHOWN = 12
 BUSY_SHARE = 0.1
 """Of the time that pages may spend on reading the store again."""
@@ -71,7 +71,8 @@ class Reader:
 def _read_fleet(engine: Engine, asked: Asked) -> Found:
     with engine.connect() as tx:
         status = read_status(tx, time.time_ns() // 1_000_000, asked)
-        return status, [alert for alert in read_alerts(tx) if not alert.inhibited_by]
+        alerts = [alert for alert in read_alerts(tx) if not alert.inhibited_by]
+    return status, sorted(alerts, key=lambda alert: -SEVERITIES.index(alert.severity))
 
 
 def fleet_table(engine: Engine) -> Callable[[], Any]:
@@ -95,11 +96,11 @@ class _Fleet:
         with ui.column().classes("ls-page"):
             self._tiles = ui.row().classes("ls-tiles")
             self._sites = ui.row().classes("ls-sites")
+            self._alerts = ui.column().classes("ls-wide")
             with ui.card().classes("ls-card ls-wide"):
                 self._controls()
                 self._table = _table()
                 self._pager()
-            self._alerts = ui.column().classes("ls-wide")
 
     async def draw(self) -> None:
         """Read and draw."""

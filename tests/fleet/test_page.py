@@ -18,14 +18,22 @@ from fleet.detector_fleet import Settings
 from fleet.inbox import read_batch
 from fleet.ingest import Ingest
 from fleet.launch import Page, listen
+from fleet.overview import Asked
 from fleet.web.charts import classes, confidence, latency, quality, score
 from fleet.web.hosts import OwnHosts
+from fleet.web.table import Reader
 
 
 @pytest.fixture
-def address(plant, free_port, eventually):
+def others():
+    """Places of further devices, which never spoke."""
+    return {}
+
+
+@pytest.fixture
+def address(plant, others, free_port, eventually):
     """A page over a store with one dirty device."""
-    engine = plant.open(places={"cam-1": ("hall", "tin")})
+    engine = plant.open(places={"cam-1": ("hall", "tin"), **others})
     ingest, speaker = Ingest(engine, Settings(interval_ms=1000)), plant.speaker("cam-1", seed=2)
     for window in range(70):
         message = speaker.message(speaker.report("dirty" if window >= 40 else "healthy"))
@@ -111,6 +119,61 @@ def test_people_see_devices_histograms_and_alerts(address, page):
     page.get_by_text("Open (1)").wait_for()
     assert page.errors == []
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {address.removeprefix("http://")}
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("others", [{f"press-{k:03}": (f"hall-{k % 4}", "lid") for k in range(119)}])
+def test_people_find_one_device_of_many(address, page):
+    page.goto(address)
+    page.get_by_text("1 to 50 of 120").wait_for()
+    rows = page.locator("tbody a")
+    assert rows.count() == 50 and rows.first.inner_text() == "cam-1", "the worst first"
+    page.locator("button", has_text="chevron_right").click()
+    page.get_by_text("51 to 100 of 120").wait_for()
+    page.get_by_placeholder("Find a device").fill("PRESS-11")
+    page.get_by_text("1 to 9 of 9").wait_for()
+    assert all(name.startswith("press-11") for name in rows.all_inner_texts())
+    page.get_by_placeholder("Find a device").fill("")
+    page.locator(".ls-site", has_text="hall-2").click()
+    page.get_by_text("1 to 30 of 30").wait_for()
+    page.locator(".ls-controls .q-btn", has_text="hall-2").click()
+    page.get_by_text("1 to 50 of 120").wait_for()
+    page.locator(".ls-controls .q-select").first.click()
+    page.get_by_text("With alerts", exact=True).click()
+    page.get_by_text("1 to 1 of 1").wait_for()
+    rows.first.click()
+    page.get_by_text("7 days").click()
+    page.get_by_text("Evidence of drift").wait_for()
+    assert page.errors == []
+
+
+def test_a_store_is_read_once_for_all_pages_that_ask_the_same():
+    class Counting(Reader):
+        times = 0
+
+        async def _read(self, asked, fresh_s):
+            self.times += 1
+            await asyncio.sleep(0)
+            self._last[asked] = (clock() + fresh_s, self._last[asked][1])
+            return asked
+
+    now = [0.0]
+    clock = lambda: now[0]  # noqa: E731
+    reader = Counting(None, clock)
+
+    async def visit():
+        first = [reader.read(Asked(), fresh_s=2.0) for _ in range(5)]
+        await asyncio.gather(*first, reader.read(Asked(search="x"), fresh_s=2.0))
+        assert reader.times == 2
+        now[0] = 1.9
+        await reader.read(Asked(), fresh_s=2.0)
+        assert reader.times == 2
+        now[0] = 2.1
+        await reader.read(Asked(), fresh_s=2.0)
+        assert reader.times == 3
+
+    asyncio.run(visit())
 
 
 def test_charts_can_be_drawn_of_nothing():
