@@ -31,7 +31,8 @@ class Link:
     """A connection that keeps itself alive; MQTT 5 first, 3.1.1 for a broker that does not speak it.
 
     `messages` and `arrived` are what came; `connections` grows by one with each session. `say` takes one line for
-    people when the broker comes or goes. `shared`: other workers serve other shards; each then has a state of its own.
+    people when the broker comes or goes. `shared`: other workers serve other shards; each then has a state of its own,
+    which is not retained, as workers come and go.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Link:
         self._broker, self._client_id, self._session = broker, client_id, session
         self._filters = [] if shared else _filters(None)
         self._shards: frozenset[int] = frozenset()
+        self._retain_state = not shared
         self._state_topic = f"{topics.FLEET_STATE}/{client_id}" if shared else topics.FLEET_STATE
         self._clock_ms, self._say = clock_ms, say
         self.messages: deque[Message] = deque(maxlen=WAITING)
@@ -65,7 +67,7 @@ class Link:
             client.username_pw_set(self._broker.user, self._broker.password)
         if self._broker.tls:
             client.tls_set_context(self._broker.credentials.context())
-        client.will_set(self._state_topic, self._state(online=False, reason="lost"), qos=1, retain=True)
+        client.will_set(self._state_topic, self._state(online=False, reason="lost"), qos=1, retain=self._retain_state)
         client.reconnect_delay_set(1, 30)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_connect_fail, client.on_message = self._on_connect_fail, self._on_message
@@ -96,7 +98,9 @@ class Link:
     def stop(self) -> None:
         """Say goodbye, so that nobody waits for the last will."""
         if self._client.is_connected():
-            self._publish(self._state_topic, self._state(online=False, reason="stopped"), qos=1, retain=True)
+            self._publish(
+                self._state_topic, self._state(online=False, reason="stopped"), qos=1, retain=self._retain_state
+            )
             self._client.disconnect()
         self._client.loop_stop()
 
@@ -163,7 +167,7 @@ class Link:
                 self._on_ready(client)
 
     def _on_ready(self, client: mqtt.Client) -> None:
-        client.publish(self._state_topic, self._state(online=True), qos=1, retain=True)
+        client.publish(self._state_topic, self._state(online=True), qos=1, retain=self._retain_state)
         self.connections += 1
         self._say(f"connected to {self._broker}")
         self.arrived.set()
