@@ -8,7 +8,7 @@ from device_agent.contract.session import State
 from fleet.alerts import OF_CONDITION, AlertBook, Change, Finding
 from fleet.ledger import Entry
 from fleet.presence import Absence, Presence
-from fleet.registry import UNASSIGNED, Device, Registry
+from fleet.registry import UNASSIGNED, Before, Device, Registry
 
 FIND_MS = 5_000
 ENDED = "stopped"
@@ -63,7 +63,7 @@ class Attendance:
         if anew:
             self._presence.start_sessions(device)
 
-    def follow(self, before: Iterable[Device]) -> None:
+    def follow(self, before: Iterable[Before]) -> None:
         """What other workers stored of their devices; `before` is what these were."""
         now_ms = self._now()
         for old in before:

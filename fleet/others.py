@@ -18,8 +18,9 @@ from fleet.schema import MODEL
 if TYPE_CHECKING:
     from fleet.ingest import Ingest
 
-LOOK_MS, FOLLOW_MS = 2_000, 30_000
-"""How often the leader looks for readings in which there is something to see, and everybody for news of devices."""
+LOOK_MS, FOLLOW_MS, SELDOM_MS = 2_000, 60_000, 600_000
+"""How often the leader looks for readings in which there is something to see and for news of devices, and how often
+everybody else does for how many devices there are."""
 
 
 class Others:
@@ -27,14 +28,14 @@ class Others:
 
     def __init__(self, ingest: Ingest, tx: Connection) -> None:
         self._ingest, self._leases = ingest, ingest.leases
-        self._minute, self._look_ms, self._follow_ms = 0, 0, 0
+        self._minute, self._look_ms, self._follow_ms, self._seldom_ms = 0, 0, 0, 0
         self.readings = Abroad(ingest.fleet.readings, ingest.marks)
         if self._leases.leads:
             self.readings.load(tx)
 
     def turn(self, tx: Connection, now_ms: int) -> list[Change]:
-        """With every batch: once a minute the sums of peers, twice a minute what others stored of their devices. What
-        this changes of alerts, where this is the leader."""
+        """With every batch: once a minute the sums of peers, and what others stored of their devices. What this changes
+        of alerts, where this is the leader."""
         minute = self._leases.now_ms // MINUTE_MS
         if minute != self._minute:
             self._exchange_sums(tx, minute)
@@ -42,7 +43,15 @@ class Others:
         if abs(now_ms - self._follow_ms) < FOLLOW_MS:
             return []
         self._follow_ms = now_ms
-        return self._follow(tx, now_ms)
+        for model in read_models(tx).values():
+            self._ingest.fleet.models.setdefault(model.model, model)
+        if self._leases.leads:
+            return self._follow(tx, now_ms)
+        self._take_up_normals(tx)
+        if abs(now_ms - self._seldom_ms) >= SELDOM_MS:
+            self._seldom_ms = now_ms
+            self._ingest.registry.follow(tx, self._ingest.marks.holds)
+        return []
 
     def look(self, tx: Connection, concerned: set[str], now_ms: int) -> set[str]:
         """Devices of others whose readings are to be looked at again; for the leader."""
@@ -63,11 +72,6 @@ class Others:
     def _follow(self, tx: Connection, now_ms: int) -> list[Change]:
         ingest, changes = self._ingest, []
         before = ingest.registry.follow(tx, ingest.marks.holds)
-        for model in read_models(tx).values():
-            ingest.fleet.models.setdefault(model.model, model)
-        if not self._leases.leads:
-            self._take_up_normals(tx)
-            return []
         for old in before:
             new = ingest.registry.get(old.device)
             if old.model is not None and new.model != old.model:

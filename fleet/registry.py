@@ -118,6 +118,23 @@ class Device(msgspec.Struct, kw_only=True):
         return "silent" if heard.silence_ms(report_ms) > longest_ms else "online"
 
 
+FOLLOWED = (
+    "device", "site", "line", "product", "imported", "last_report_ms", "session", "online", "state_ms", "reason",
+    "model", "interval_ms",
+)  # fmt: skip
+"""What a worker has to know of the devices of others."""
+
+
+class Before(NamedTuple):
+    """What a device of another worker was, as far as it matters."""
+
+    device: str
+    last_report_ms: int | None
+    session: int | None
+    online: bool | None
+    model: str | None
+
+
 class Registry:
     """All devices in memory; `write` stores them. `revision` grows when one speaks for the first time or changes its
     interval. `told`: devices that changed by something that no report tells."""
@@ -225,18 +242,26 @@ class Registry:
             self.quality(entry.device).add(report.quality)
         return changed
 
-    def follow(self, tx: Connection, mine: Callable[[str], bool]) -> list[Device]:
-        """Take over what other workers stored of devices that are not `mine`; what they were before, of those that
-        are another than they were. Times of reports, sessions and places may have changed with any of them."""
+    def follow(self, tx: Connection, mine: Callable[[str], bool]) -> list[Before]:
+        """Take over what other workers stored of devices that are not `mine`; what those were before that are not as
+        they were."""
         changed = []
-        for stored in read_devices(tx):
-            known = self.devices.get(stored.device)
-            if mine(stored.device) or stored == known:
+        for row in tx.execute(select(*(DEVICE.c[name] for name in FOLLOWED))):
+            name = row[0]
+            if mine(name):
                 continue
-            self.devices[stored.device] = stored
-            self.revision += known is None or (known.model is None) != (stored.model is None)
-            changed.append(known or Device(device=stored.device))
-        self._members = None if changed else self._members
+            device = self.devices.get(name)
+            if device is None:
+                device = self.devices[name] = Device(device=name)
+                self.revision, self._members = self.revision + 1, None
+            before = Before(name, device.last_report_ms, device.session, device.online, device.model)
+            if device.group != (row.site, row.product) or device.imported != row.imported:
+                self._members = None
+            self.revision += (device.model is None) != (row.model is None)
+            for field, value in zip(FOLLOWED[1:], row[1:], strict=True):
+                setattr(device, field, value)
+            if before[1:] != (device.last_report_ms, device.session, device.online, device.model):
+                changed.append(before)
         return changed
 
     def refresh_places(self, tx: Connection) -> None:
