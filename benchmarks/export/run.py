@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "ingest"))
 import plant  # noqa: E402
 
-CLASSES, SEED, STOCK = 2, 11, 200
+CLASSES, SEED = 2, 11
 DAY_MS = 86_400_000
 BEGIN_MS = plant.START_MS // DAY_MS * DAY_MS
 EXPORTS = (
@@ -74,7 +74,7 @@ def fill(engine: Engine, devices: int, minutes: int) -> None:
         import_places(tx, plant.places(devices))
     for minute in range(1, minutes + 1):
         at_ms, rows = BEGIN_MS + minute * 60_000 - 1, []
-        for topic, payload in plant.minute(devices, minute, CLASSES, SEED, variety=STOCK):
+        for topic, payload in plant.minute(devices, minute, CLASSES, SEED):
             report = read_report(payload)
             values = {
                 "device": topic.split("/")[-2], "epoch": report.epoch, "sequence": minute, "first": minute,
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--minutes", type=int, default=1440)
-    parser.add_argument("--postgres", metavar="URL", help="An empty database, filled with the largest fleet.")
+    parser.add_argument("--postgres", metavar="URL", help="An empty database, filled with the smallest fleet.")
     parser.add_argument("--write", action="store_true", help="Write results.md.")
     asked = parser.parse_args()
     rows = []
@@ -155,7 +155,7 @@ def main() -> None:
         for devices in asked.devices:
             rows += measure("SQLite", f"sqlite:///{folder}/{devices}.db", devices, asked.minutes, Path(folder))
         if asked.postgres:
-            rows += measure("PostgreSQL", asked.postgres, max(asked.devices), asked.minutes, Path(folder))
+            rows += measure("PostgreSQL", asked.postgres, min(asked.devices), asked.minutes, Path(folder))
     text = render(rows, asked.minutes)
     print(text)
     if asked.write:

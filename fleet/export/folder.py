@@ -210,12 +210,13 @@ def _date(day: int) -> date:
 
 
 def _bounds(name: str) -> tuple[int, int]:
-    """From and until of a part, wall-clock ms."""
+    """From and until of a part, wall-clock ms; the last day that a date can name goes on for ever."""
     kind, _, text = name.partition("=")
     first = date.fromisoformat(text if kind == "day" else f"{text}-01")
     begin = first.toordinal() - _EPOCH_DAY
     days = 1 if kind == "day" else monthrange(first.year, first.month)[1]
-    return begin * DAY_MS, (begin + days) * DAY_MS
+    last = begin + days > date.max.toordinal() - _EPOCH_DAY
+    return begin * DAY_MS, MOST_MS if last else (begin + days) * DAY_MS
 
 
 def _digest(labels: Labels) -> str:

@@ -499,10 +499,12 @@ def test_reports_that_come_meanwhile_are_in_the_next_export(line, tmp_path, monk
     assert pq.read_metadata(tmp_path / "a.parquet").num_rows == 122
 
 
-def test_days_are_those_of_utc_and_of_any_time(plant):
+def test_days_are_those_of_utc_and_of_any_time():
     assert folders._bounds("day=1970-01-01") == (0, DAY_MS)
     assert folders._bounds("month=2024-02")[1] - folders._bounds("month=2024-02")[0] == 29 * DAY_MS
     assert folders._bounds(folders._day(20_454))[0] == 20_454 * DAY_MS
+    assert folders._bounds(folders._day(10**9)) == (253_402_214_400_000, 2**62) == folders._bounds("day=9999-12-31")
+    assert folders._bounds("month=9999-12")[1] == 2**62
     assert datetime.fromtimestamp(20_454 * 86_400, timezone.utc).date().isoformat() == folders._day(20_454)[4:]
 
 
