@@ -91,17 +91,18 @@ def _report(row: Any, _labels: Labels) -> Row:
     report = decode(row.payload, DeviceReport)
     quality: Any = report.quality or _NO_QUALITY
     system, flags = report.system or _NO_SYSTEM, report.flags
-    stages = [report.latency[k] if k < len(report.latency) else [] for k in range(len(STAGES))]
+    stages = [(BUCKETS, flat) if flat else _UNMEASURED for flat in report.latency[: len(STAGES)]]
+    stages += [_UNMEASURED] * (len(STAGES) - len(stages))
     return (
         row.device, row.epoch, row.sequence, row.at_ms, row.model, row.first, row.received_ms, row.interval_ms,
         report.boot, report.monotonic_ms, row.live, row.frames, row.dropped, report.parts, report.same,
         report.identical, row.score, report.histogram.classes,
         (report.histogram.classes * BINS, report.histogram.cells),
-        *((BUCKETS if stage else 0, stage) for stage in stages),
+        *stages,
         quality.brightness, quality.sharpness, quality.clipped_permille,
         system.cpu_percent, system.temperature_c, system.throttled, system.rss_mib, system.disk_free_mib,
         report.self_test_ok,
-        *(bool(flags & bit) for bit in (CLOCK_SYNCED, BACKFILL, DEGRADED, MERGED, GAP)),
+        flags & CLOCK_SYNCED != 0, flags & BACKFILL != 0, flags & DEGRADED != 0, flags & MERGED != 0, flags & GAP != 0,
     )  # fmt: skip
 
 
@@ -113,6 +114,7 @@ class _Unknown(NamedTuple):
 
 _NO_QUALITY: _Unknown | ImageQuality = _Unknown()
 _NO_SYSTEM = System()
+_UNMEASURED: tuple[int, list[int]] = (0, [])
 _SUMS = msgspec.msgpack.Decoder(dict[int, int])
 
 
