@@ -12,6 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -98,10 +99,14 @@ def restore(path: Path, url: str, tell: Tell = lambda _table, _rows: None) -> Ma
     return manifest
 
 
-def snapshot(engine: Engine) -> Any:
-    """A transaction that sees the store as it is now, whatever is written meanwhile."""
-    level = "REPEATABLE READ" if engine.dialect.name == "postgresql" else "SERIALIZABLE"
-    return engine.execution_options(isolation_level=level).begin()
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction that sees the store as it is when it reads first, whatever is written meanwhile."""
+    postgres = engine.dialect.name == "postgresql"
+    with engine.execution_options(isolation_level="REPEATABLE READ" if postgres else "SERIALIZABLE").begin() as tx:
+        if not postgres:
+            tx.exec_driver_sql("BEGIN")  # SQLite's driver begins a transaction only when something is written
+        yield tx
 
 
 def _write(tx: Connection, table: Table, out: IO[bytes], tell: Tell) -> Member:

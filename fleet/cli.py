@@ -20,6 +20,7 @@ COMMANDS = {
     "silence": "fleet.commands.silences:silence",
     "maintenance": "fleet.commands.silences:maintenance",
     "routes": "fleet.commands.routes:routes",
+    "export": "fleet.commands.export:export",
     "replay": "fleet.commands.replay:replay",
     "quarantine": "fleet.commands.quarantine:quarantine",
     "keys": "fleet.commands.keys:keys",

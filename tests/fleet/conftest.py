@@ -224,6 +224,7 @@ BOTH = (
     "test_book",
     "test_tally",
     "test_rollout_book",
+    "test_export",
 )
 """Modules whose tests run on every kind of store."""
 

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from sqlalchemy import func, insert, select
 
 from device_agent.contract.errors import BadInput, NotFound
-from fleet.backup import MANIFEST, back_up, restore
+from fleet.backup import MANIFEST, back_up, restore, snapshot
 from fleet.cli import cli
 from fleet.detector_fleet import Settings
 from fleet.ingest import Ingest
 from fleet.requests import ask, pending
-from fleet.schema import AUDIT, METADATA, QUARANTINE
+from fleet.schema import AUDIT, METADATA, QUARANTINE, REPORT
 from fleet.store import open_store
 
 SETTINGS = Settings(interval_ms=1000)
@@ -71,6 +71,17 @@ def test_what_is_restored_is_what_there_was_and_goes_on(plant, batch_of, tmp_pat
         assert all(request.done for request in pending(tx, 0))
         ask(tx, "changeover", "hall", 6)
         assert tx.scalar(select(func.count()).select_from(AUDIT)) == 2, "numbers go on after those that were restored"
+
+
+def test_a_snapshot_does_not_see_what_is_written_meanwhile(plant, batch_of):
+    engine, speaker = filled(plant, batch_of)
+    ingest = Ingest(open_store(plant.url), SETTINGS)
+    with snapshot(engine) as tx:
+        seen = tx.scalar(select(func.count()).select_from(REPORT))
+        ingest.process(batch_of(speaker.message(speaker.report())), 100)
+        assert tx.scalar(select(func.count()).select_from(REPORT)) == seen == 12
+    with snapshot(engine) as tx:
+        assert tx.scalar(select(func.count()).select_from(REPORT)) == 13
 
 
 def test_a_store_that_holds_something_is_left_alone(plant, batch_of, tmp_path):
