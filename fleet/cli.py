@@ -31,6 +31,7 @@ COMMANDS = {
     "golden": "fleet.commands.golden:golden",
     "diagnostics": "fleet.commands.diagnostics:diagnostics",
     "trigger": "fleet.commands.trigger:trigger",
+    "shadow": "fleet.commands.shadow:shadow",
     "simulate": "fleet.commands.simulate:simulate",
 }
 
