@@ -32,6 +32,7 @@ COMMANDS = {
     "diagnostics": "fleet.commands.diagnostics:diagnostics",
     "trigger": "fleet.commands.trigger:trigger",
     "shadow": "fleet.commands.shadow:shadow",
+    "rollout": "fleet.commands.rollout:rollout",
     "simulate": "fleet.commands.simulate:simulate",
 }
 

@@ -136,7 +136,8 @@ def main() -> None:
         f"Measured by `python benchmarks/shadow/run.py --runs {chosen.runs} --seed {chosen.seed} --write`, in "
         f"{chosen.runs} simulated runs a line.",
         f"Stated: a false promotion (worse by {MARGIN:.1%} of frames or more), a false rejection (not worse) and a "
-        f"false alarm within {HOURS} hours each happen with a probability of {ALPHA:.0%} at most, however often one looks.",
+        f"false alarm within {HOURS} hours each happen with a probability of {ALPHA:.0%} at most, however often one "
+        "looks.",
         "",
         "| candidate | promoted | rejected | alarm | days watched at most |",
         "| --- | --- | --- | --- | --- |",
