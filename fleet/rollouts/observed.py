@@ -20,7 +20,7 @@ from fleet.heartbeat import read_heard, read_heartbeat, say_trouble
 from fleet.models import Model, read_models
 from fleet.registry import read_devices
 from fleet.rollouts.decision import Evidence
-from fleet.rollouts.peers import Sight, Watch
+from fleet.rollouts.peers import Sight, Watch, own_rates
 from fleet.rollouts.plan import Rollout
 from fleet.schema import ROLLUP
 
@@ -205,8 +205,4 @@ def _own(
         where, known = devices[row.device], usual[row.model]
         due[:, where] += row.frames * known.low, row.frames * known.defects
         seen[:, where] += row.events(known)
-    error = 2 * np.sqrt(np.maximum(seen, 1) * (1 + rho) / (1 - rho))
-    due = np.where(due > 0, due, np.nan)
-    high = np.nan_to_num((seen + error) / due, nan=1.0)
-    low = np.nan_to_num(np.maximum(seen - error, 0) / due, nan=1.0)
-    return np.stack([high[0], high[1], low[1]])
+    return own_rates(seen, due, rho)

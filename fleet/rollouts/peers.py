@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 TOLERANCE = 1.5
 UP, DOWN = np.array([1.5, 3.0, 8.0]), np.array([0.6, 0.2, 0.02])
 LEAST_M, MOST_M = 0.5, 4.0
+ALONE = 1.4
+"""What the time of day may do where no peer is left to tell."""
 MOST_RATE = 0.5
 
 
@@ -34,7 +36,7 @@ class Sight(NamedTuple):
 
 def excused(sight: Sight, rho: Floats, site: NDArray[np.intp], canary: NDArray[np.bool_]) -> Floats:
     """What peers at each device's site show, over what was expected of them, (devices,): upper limits where more events
-    are feared, else lower ones; 1 where there are none.
+    are feared, else lower ones; `ALONE` where there are none.
 
     Args:
         rho: (devices,) probability that a frame is the one before it.
@@ -46,9 +48,26 @@ def excused(sight: Sight, rho: Floats, site: NDArray[np.intp], canary: NDArray[n
     seen = np.bincount(site, np.where(canary, 0.0, sight.events * worth), sites)
     due = np.bincount(site, np.where(canary, 0.0, sight.frames * sight.expected * worth), sites)
     low, high = poisson_limits(np.asarray(seen, np.float64))
-    limit = np.divide(high if sight.up else low, due, out=np.ones(sites), where=due > 1e-6)
+    unknown = np.full(sites, ALONE if sight.up else 1 / ALONE)
+    limit = np.divide(high if sight.up else low, due, out=unknown, where=due > 1e-6)
     limit = np.maximum(limit, 1.0) if sight.up else np.minimum(limit, 1.0)
     return np.asarray(np.clip(limit, LEAST_M, MOST_M)[site])
+
+
+def own_rates(seen: Floats, due: Floats, rho: Floats) -> Floats:
+    """A device's own rates of before over what was due, (3, devices): of low confidence and of defects, two standard
+    errors over what was seen, and of defects two under it. Of a device that nobody has seen, 1.
+
+    Args:
+        seen: (2, devices) frames of low confidence, and frames called a defect.
+        due: (2, devices) what validation says of so many frames.
+        rho: (devices,) see `excused`.
+    """
+    error = 2 * np.sqrt(np.maximum(seen, 1) * (1 + rho) / (1 - rho))
+    safe = np.where(due > 0, due, np.nan)
+    high = np.nan_to_num((seen + error) / safe, nan=1.0)
+    low = np.nan_to_num(np.maximum(seen - error, 0) / safe, nan=1.0)
+    return np.stack([high[0], high[1], low[1]])
 
 
 class Watch:

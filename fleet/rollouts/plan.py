@@ -66,8 +66,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_waves(sites: Mapping[str, str], seed: str, shares: Sequence[float] = STAGES) -> list[list[str]]:
-    """Devices of each wave; a share that adds none makes no wave. The order is drawn by hash of `seed` and name, so that it is the same wherever it is asked
-    for; each site is reached in proportion, and one device of it stays for the end as long as others are there.
+    """Devices of each wave; a share that adds none makes no wave. The order is drawn by hash of `seed` and name, the
+    same wherever it is asked for; each site is reached in proportion, and one device of it stays for the end as long as
+    others are there.
 
     Args:
         sites: site of each device.
