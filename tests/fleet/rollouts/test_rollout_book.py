@@ -176,8 +176,13 @@ def test_plans_that_do_not_serve_are_refused_and_the_same_plan_is_one(fleet):
         assert planned(tx, who="bob") == made
         with pytest.raises(BadInput, match="has press-"):
             planned(tx, terms=Terms(hours=3))
-        for wrong, error in (({"bundle": "cd" * 6}, NotFound), ({"bundle": "0" * 64}, BadInput),
-                             ({"sites": {}}, BadInput), ({"trigger": "t-none"}, NotFound), ({"bundle": "ab"}, NotFound)):  # fmt: skip
+        for wrong, error in (
+            ({"bundle": "cd" * 6}, NotFound),
+            ({"bundle": "0" * 64}, BadInput),
+            ({"bundle": "ab"}, NotFound),
+            ({"sites": {}}, BadInput),
+            ({"trigger": "t-none"}, NotFound),
+        ):
             with pytest.raises(error):
                 planned(tx, **wrong)
         with pytest.raises(NotFound):
