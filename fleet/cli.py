@@ -32,6 +32,8 @@ COMMANDS = {
     "golden": "fleet.commands.golden:golden",
     "diagnostics": "fleet.commands.diagnostics:diagnostics",
     "trigger": "fleet.commands.trigger:trigger",
+    "shadow": "fleet.commands.shadow:shadow",
+    "rollout": "fleet.commands.rollout:rollout",
     "simulate": "fleet.commands.simulate:simulate",
 }
 
