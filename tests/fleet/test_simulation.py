@@ -264,7 +264,7 @@ def test_a_monitor_that_never_answers_leaves_reports_held(mosquitto):
 def test_agents_of_a_storm_come_back_one_by_one(mosquitto):
     ticks = itertools.count()
     found = storm(
-        parse_broker(mosquitto.url), small(devices=60), rng=np.random.default_rng(2), clock_s=lambda: next(ticks) / 20
+        parse_broker(mosquitto.url), small(devices=60), rng=np.random.default_rng(2), clock_s=lambda: next(ticks) / 5
     )
     assert (found.agents, found.connected, found.retried) == (60, 60, 0) and 1 <= found.most_a_s < 60
 
