@@ -220,6 +220,7 @@ BOTH = (
     "test_rollup",
     "test_peer_sums",
     "test_fuzz",
+    "test_watching",
 )
 """Modules whose tests run on every kind of store."""
 
