@@ -30,6 +30,7 @@ COMMANDS = {
     "labels": "fleet.commands.labels:labels",
     "golden": "fleet.commands.golden:golden",
     "diagnostics": "fleet.commands.diagnostics:diagnostics",
+    "trigger": "fleet.commands.trigger:trigger",
     "simulate": "fleet.commands.simulate:simulate",
 }
 

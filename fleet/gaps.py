@@ -33,8 +33,11 @@ def _row(entry: Entry) -> dict[str, object]:
     }
 
 
-def read_gaps(tx: Connection) -> dict[str, int]:
-    """How many gaps each device had, by its reports; what its own events say of them is not counted again."""
+def read_gaps(tx: Connection, devices: list[str] | None = None) -> dict[str, int]:
+    """How many gaps each device had, or each of these, by its reports; what its own events say of them is not counted
+    again."""
     asked = select(EVENT.c.device, func.count(EVENT.c.text.distinct()))
     told = asked.where((EVENT.c.kind == KIND) & EVENT.c.text.startswith(_BEGIN))
+    if devices is not None:
+        told = told.where(EVENT.c.device.in_(devices))
     return {device: int(count) for device, count in tx.execute(told.group_by(EVENT.c.device))}

@@ -16,8 +16,9 @@ from device_agent.contract.report import STAGES, DeviceReport, read_report
 from device_agent.detector.normal import Learning, expected_cells
 from fleet.alerts import read_alerts
 from fleet.models import read_models
+from fleet.overview import find_devices
 from fleet.reading import Reading
-from fleet.registry import Device, read_devices
+from fleet.registry import Device
 from fleet.schema import EVENT, MODEL, REPORT
 from fleet.status import read_readings
 
@@ -64,9 +65,9 @@ class DeviceHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_history(tx: Connection, name: str, *, points: int = POINTS) -> DeviceHistory | None:
     """The past of a device, None when nobody knows it."""
-    device = next((found for found in read_devices(tx) if found.device == name), None)
-    if device is None:
+    if not (found := find_devices(tx, [name])):
         return None
+    (device,) = found
     newest = (
         select(REPORT.c.at_ms, REPORT.c.score, REPORT.c.payload)
         .where(REPORT.c.device == name)
@@ -82,7 +83,7 @@ def read_history(tx: Connection, name: str, *, points: int = POINTS) -> DeviceHi
         device=device,
         model_name=model.name if model else "",
         labels=[label.name for label in model.labels] if model else [],
-        reading=read_readings(tx).get((name, device.model or "")),
+        reading=read_readings(tx, [name]).get((name, device.model or "")),
         seen=(counts / counts.sum()).tolist() if counts.sum() else None,
         normal=None if normal is None else normal.tolist(),
         frames_seen=int(counts.sum()),

@@ -21,6 +21,7 @@ from fleet.detector_fleet import DetectorFleet, Settings
 from fleet.diagnostics.watching import Watching, check_tests, write_alarms
 from fleet.dirty import Dirty
 from fleet.gaps import write_gaps
+from fleet.golden_watch import GoldenWatch
 from fleet.grants import grant
 from fleet.inbox import Batch, Reject
 from fleet.leases import Alone, Leases
@@ -109,6 +110,7 @@ class Ingest:
             self.alerts = AlertBook(self.registry, hold_windows=self._hold_windows)
             self.alerts.load(tx)
             self.others = Others(self, tx) if self.leases.shared else None
+        self.golden = GoldenWatch(self.alerts)
         self.attendance = None
         if self._monotonic_ms is not None and self.leases.leads:
             self.attendance = Attendance(self.registry, self.alerts, self._monotonic_ms)
@@ -176,7 +178,7 @@ class Ingest:
             self.attendance.hear_reports(entries, now_ms)
             outcome.changes += self.attendance.turn(now_ms, hearing=hearing)
         if self.leases.leads:
-            outcome.changes += self._raise(tx, judged, now_ms)
+            outcome.changes += [*self._raise(tx, judged, now_ms), *self.golden.turn(tx, now_ms)]
         self.ledger.write(tx, entries, self._number)
         write_gaps(tx, entries)
         note(tx, [*((entry.device, entry.at_ms) for entry in entries), *self.ledger.replaced], now_ms)

@@ -432,3 +432,55 @@ GOLDEN_RUN = Table(
     Column("recorded_ms", BigInteger, nullable=False),
     comment="what a line answered for a part of known class",
 )
+
+TRIGGER = Table(
+    "trigger",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("model", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("needed", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("candidate", String(16), nullable=False),
+    Column("document", Text, nullable=False),
+    comment="one contract Trigger each, its state beside it; `needed` people approve it, `candidate` is the new model",
+)
+Index("trigger_model", TRIGGER.c.model, TRIGGER.c.state)
+
+APPROVAL = Table(
+    "approval",
+    METADATA,
+    Column("subject", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("after", String(16), nullable=False),
+    Column("why", Text, nullable=False),
+    comment="who did what to a trigger or a rollout, in order; nothing is ever changed or taken away here",
+)
+
+ROLLOUT = Table(
+    "rollout",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    comment="a bundle that is brought to a group of devices in waves, see fleet.rollouts.plan",
+)
+
+SHADOW_TALLY = Table(
+    "shadow_tally",
+    METADATA,
+    Column("device", String(32), primary_key=True),
+    Column("serving", String(16), primary_key=True),
+    Column("candidate", String(16), primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True),
+    Column("counts", LargeBinary, nullable=False),
+    comment="an hour of a candidate beside the model that serves, see fleet.shadow.tally",
+)
+Index("shadow_time", SHADOW_TALLY.c.candidate, SHADOW_TALLY.c.start_ms)

@@ -146,6 +146,7 @@ def _lineage(run: Run) -> Lineage:
         data_sha256=run.record.data_sha256,
         recipe_sha256=hashlib.sha256(recipe).hexdigest(),
         packages=packages,
+        trigger=run.record.trigger,
     )
 
 

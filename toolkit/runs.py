@@ -39,7 +39,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """run.json. `alpha` is the width multiplier, `data` the folder of images, `data_from_run` the same as seen from
     the run's folder, `data_sha256` the digest of every image, class and group in it, `split_sha256` that of
     split.csv, `recipe` all that the training was asked for, `reasons` why where they were chosen by the data,
-    `packages` the versions that it ran with, `prevalence` the share of each class on the line, if stated. `metrics`
+    `packages` the versions that it ran with, `trigger` the id of
+    the fleet's trigger that asked for it, `prevalence` the share of each class on the line, if stated. `metrics`
     are in [0, 1], measured on the validation images by Keras."""
 
     schema: str = RUN_SCHEMA
@@ -57,6 +58,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     recipe: dict[str, Any]
     reasons: list[str] = []
     packages: dict[str, str] = {}
+    trigger: str = ""
     prevalence: list[float] | None = None
     metrics: dict[str, float] = {}
 

@@ -194,13 +194,15 @@ class RunSection(msgspec.Struct, frozen=True, kw_only=True):
     size_mib: float | None = None
 
 
-class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the model came from: digests of data and recipe, versions of the packages that made it."""
+class Lineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the model came from: digests of data and recipe, versions of the packages that made it, and the id of the
+    trigger that asked for it, if one did."""
 
     run: str
     data_sha256: str
     recipe_sha256: str
     packages: dict[str, str]
+    trigger: str = ""
 
 
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,28 +14,47 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.text import Text
 
+    from fleet.registry import Health
     from fleet.status import DeviceStatus, FleetStatus
 
+TABLE_ROWS, WATCH_ROWS = 200, 40
 COLOURS = {"online": "green", "silent": "yellow", "offline": "red", "never": "bright_black"}
 SEVERITY_COLOURS = {"critical": "bold red", "page": "red", "warn": "yellow", "info": "cyan", "": ""}
 
 
 @click.command("status")
+@click.option("--search", default="", metavar="TEXT", help="Devices whose name has this in it.")
+@click.option("--site", default="", metavar="NAME", help="Of this site only.")
+@click.option("--health", type=click.Choice(["online", "silent", "offline", "never"]), help="In this state only.")
+@click.option("--alerted", is_flag=True, help="Only those that an open alert names.")
+@click.option("--limit", type=click.IntRange(min=0), help="At most so many, the worst; 200 in a table, all as JSON.")
 @store_option
 @json_option
-def status(store: str, as_json: bool) -> None:
+def status(
+    search: str, site: str, health: Health | None, alerted: bool, limit: int | None, store: str, as_json: bool
+) -> None:
     """Devices, when they were last heard, their score, and open alerts.
 
     \b
-    Example: lineside-fleet status --store sqlite:///fleet.db
+    Example: lineside-fleet status --store sqlite:///fleet.db --alerted
     """
     from rich.console import Console
 
+    from fleet.overview import Asked
     from fleet.status import read_status
     from fleet.store import open_store
 
+    everything = as_json and limit is None
+    asked = Asked(
+        search=search,
+        site=site,
+        health=health,
+        alerted=alerted,
+        order="place" if everything else "urgency",
+        limit=None if everything else TABLE_ROWS if limit is None else limit,
+    )
     with open_store(store).connect() as tx:
-        found = read_status(tx, _clock_ms())
+        found = read_status(tx, _clock_ms(), asked)
     if as_json:
         print_json(found)
         return
@@ -53,14 +72,15 @@ def watch(store: str, every_s: float) -> None:
     """
     from rich.live import Live
 
+    from fleet.overview import Asked
     from fleet.status import read_status
     from fleet.store import open_store
 
-    engine = open_store(store)
+    engine, asked = open_store(store), Asked(order="urgency", limit=WATCH_ROWS)
     with Live(auto_refresh=False, screen=False) as live:
         while True:
             with engine.connect() as tx:
-                live.update(_picture(read_status(tx, _clock_ms())), refresh=True)
+                live.update(_picture(read_status(tx, _clock_ms(), asked)), refresh=True)
             time.sleep(every_s)
 
 
@@ -70,8 +90,10 @@ def _picture(found: FleetStatus) -> Group:
     from rich.table import Table
     from rich.text import Text
 
+    left = found.matching - len(found.devices)
     table = Table(
-        title=f"{len(found.devices)} devices, {found.open_alerts} open alerts, {found.quarantined} in quarantine"
+        title=f"{found.all_devices:,} devices, {found.open_alerts} open alerts, {found.quarantined} in quarantine",
+        caption=f"{left:,} more, less urgent ones; see --limit" if left else None,
     )
     for name in ("device", "site", "product", "health", "model", "seen"):
         table.add_column(name)

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from fleet.alerts import read_alerts
 from fleet.history import read_history
+from fleet.overview import Asked
 from fleet.status import read_status
 from fleet.store import open_store
 from fleet.web.hosts import OwnHosts
@@ -58,9 +59,15 @@ def add_interface(app: FastAPI, engine: Engine) -> None:
         return {"status": "ok"}
 
     @app.get("/api/status")
-    def status() -> Response:
+    def status(
+        limit: Annotated[int | None, Query(ge=0)] = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        search: str = "",
+        site: str = "",
+    ) -> Response:
+        asked = Asked(search=search, site=site, limit=limit, offset=offset)
         with engine.connect() as tx:
-            return Response(msgspec.json.encode(read_status(tx, clock_ms())), media_type=JSON)
+            return Response(msgspec.json.encode(read_status(tx, clock_ms(), asked)), media_type=JSON)
 
     @app.get("/api/alerts")
     def alerts(all: bool = False, limit: Annotated[int, Query(ge=0, le=MOST_ALERTS)] = MOST_ALERTS) -> Response:

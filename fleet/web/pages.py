@@ -16,30 +16,18 @@ from device_agent.contract.alert import Alert
 from fleet.alerts import read_alerts
 from fleet.heartbeat import read_heard, read_heartbeat, say_trouble
 from fleet.history import DeviceHistory, read_history
+from fleet.overview import Asked
 from fleet.registry import Health
-from fleet.status import SILENT, DeviceStatus, FleetStatus, read_status
-from fleet.web import cells, charts
+from fleet.status import SILENT, FleetStatus, read_status
+from fleet.web import charts
 from fleet.web.accuracy import add_accuracy
 from fleet.web.cards import alert_card, say_age
+from fleet.web.table import fleet_table
 
 EVERY_S = 2.0
-PAGE_ROWS = 50
 STYLE = Path(__file__).with_name("static") / "page.css"
-COLUMNS = (
-    ("device", "Device", "left"),
-    ("alert", "Alert", "left"),
-    ("score", "Evidence of drift", "left"),
-    ("health", "Health", "left"),
-    ("seen", "Last report", "right"),
-    ("rate", "Frames/min", "right"),
-    ("site", "Site", "left"),
-    ("line", "Line", "left"),
-    ("product", "Product", "left"),
-    ("model", "Model", "left"),
-)
 CLOSED_SHOWN = 50
 Draw = Callable[[], Any]
-HEALTH_ORDER = {"offline": 0, "silent": 1, "never": 2, "online": 3}
 
 
 def add_pages(engine: Engine) -> None:
@@ -47,7 +35,7 @@ def add_pages(engine: Engine) -> None:
 
     @ui.page("/")
     async def fleet_page() -> None:
-        await _show("Fleet", engine, _fleet)
+        await _show("Fleet", engine, fleet_table)
 
     @ui.page("/device/{device}")
     async def device_page(device: str) -> None:
@@ -85,98 +73,6 @@ def _frame(title: str) -> None:
         ui.link("lineside", "/").classes("ls-brand")
         ui.link("Fleet", "/").classes("ls-nav")
         ui.link("Alerts", "/alerts").classes("ls-nav")
-
-
-def _fleet(engine: Engine) -> Draw:
-    """The page of all devices; what it returns reads and draws again."""
-    with ui.column().classes("ls-page"):
-        tiles = ui.row().classes("ls-tiles")
-        columns = [{"name": n, "label": label, "field": n, "align": a, "sortable": True} for n, label, a in COLUMNS]
-        with ui.card().classes("ls-card ls-wide"):
-            table = (
-                ui.table(columns=columns, rows=[], row_key="device", pagination=PAGE_ROWS)
-                .classes("ls-table")
-                .props("flat")
-            )
-        for name, cell in (
-            ("device", cells.DEVICE),
-            ("health", cells.HEALTH),
-            ("score", cells.SCORE),
-            ("alert", cells.BADGE),
-            *((name, cells.NAME) for name in ("site", "line", "product", "model")),
-        ):
-            table.add_slot(f"body-cell-{name}", cell)
-        open_alerts = ui.column().classes("ls-wide")
-
-    async def draw() -> None:
-        status, alerts = await asyncio.to_thread(_read_fleet, engine)
-        sites = {alert.id for alert in alerts if alert.scope_kind == "site"}
-        table.rows = [_row(device, sites, status.at_ms) for device in sorted(status.devices, key=_urgency)]
-        few = len(table.rows) <= PAGE_ROWS
-        table.props(add="hide-pagination" if few else "", remove="" if few else "hide-pagination")
-        table.update()
-        tiles.clear()
-        with tiles:
-            _tiles(status, alerts)
-        open_alerts.clear()
-        with open_alerts:
-            for alert in alerts:
-                alert_card(alert, status.at_ms, status.silent)
-
-    return draw
-
-
-def _read_fleet(engine: Engine) -> tuple[FleetStatus, list[Alert]]:
-    with engine.connect() as tx:
-        return read_status(tx, _clock_ms()), [alert for alert in read_alerts(tx) if not alert.inhibited_by]
-
-
-def _urgency(device: DeviceStatus) -> tuple[int, int, str, str]:
-    severities = ("critical", "page", "warn", "info", "")
-    return severities.index(device.severity), HEALTH_ORDER[device.health], device.site, device.device
-
-
-def _tiles(status: FleetStatus, alerts: list[Alert]) -> None:
-    online = sum(device.health == "online" for device in status.devices)
-    paging = sum(alert.severity in ("page", "critical") for alert in alerts)
-    rate = sum(device.frames_per_minute or 0 for device in status.devices)
-    missing = sum(device.missing for device in status.devices)
-    all_well = online == len(status.devices) and not status.trouble
-    _tile("Devices online", f"{online} / {len(status.devices)}", "good" if all_well else "warn")
-    _tile("Pages open", str(paging), "page" if paging else "good")
-    _tile("Warnings open", str(len(alerts) - paging), "warn" if len(alerts) > paging else "good")
-    _tile("Frames a minute", f"{rate:,.0f}", "")
-    _tile("Reports missing", str(missing), "warn" if missing else "")
-    _tile("In quarantine", str(status.quarantined), "warn" if status.quarantined else "")
-
-
-def _tile(name: str, value: str, tone: str) -> None:
-    with ui.column().classes("ls-tile"):
-        ui.label(name).classes("ls-tile-name")
-        ui.label(value).classes(f"ls-tile-value ls-tone-{tone}")
-
-
-def _row(device: DeviceStatus, sites: set[str], now_ms: int) -> dict[str, Any]:
-    score, warn_at, page_at = device.score or 0.0, device.warn_at or 1.0, device.page_at or 1.0
-    full = 1.25 * page_at
-    return {
-        "device": device.device,
-        "health": device.health,
-        "site": device.site,
-        "line": device.line,
-        "product": device.product,
-        "model": device.model_name or device.model or "–",
-        "seen": say_age(device.last_report_ms, now_ms),
-        "rate": "–" if device.frames_per_minute is None else f"{device.frames_per_minute:,.0f}",
-        "score": None if device.score is None else round(score, 1),
-        "width": round(100 * min(score / full, 1)),
-        "warn": round(100 * warn_at / full),
-        "page": round(100 * page_at / full),
-        "page_at": round(page_at, 1),
-        "tone": "page" if score >= page_at else "warn" if score >= warn_at else "good",
-        "alert": device.severity,
-        "alert_text": f"site {device.severity}" if sites.issuperset(device.alerts) else device.severity,
-    }
 
 
 def _device(engine: Engine, name: str) -> Draw:
@@ -317,7 +213,7 @@ def _alerts(engine: Engine) -> Draw:
 
 def _read_all_alerts(engine: Engine) -> tuple[list[Alert], FleetStatus]:
     with engine.connect() as tx:
-        return read_alerts(tx, closed=True, limit=CLOSED_SHOWN), read_status(tx, _clock_ms())
+        return read_alerts(tx, closed=True, limit=CLOSED_SHOWN), read_status(tx, _clock_ms(), Asked(limit=0))
 
 
 def _clock_ms() -> int:

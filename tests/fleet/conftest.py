@@ -221,6 +221,10 @@ BOTH = (
     "test_peer_sums",
     "test_fuzz",
     "test_watching",
+    "test_overview",
+    "test_book",
+    "test_tally",
+    "test_rollout_book",
 )
 """Modules whose tests run on every kind of store."""
 

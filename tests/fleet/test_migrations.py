@@ -22,6 +22,7 @@ ADDED = (
     "reference", "outbox", "delivery", "route_state", "route_lease", "silence", "acknowledgement", "judgement", "dial",
     "rollup", "rollup_due", "lease", "worker", "shard", "peer_sum", "peer_minute",
     "label", "label_request", "golden", "golden_run",
+    "trigger", "approval", "rollout", "shadow_tally",
 )  # fmt: skip
 """Tables of schema 2."""
 

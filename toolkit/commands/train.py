@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from device_agent.console import json_option, print_json
-from device_agent.contract.errors import BadInput
+from device_agent.contract.errors import BadInput, LinesideError
 from toolkit.commands.option_groups import GroupedCommand, headed
 from toolkit.commands.train_options import MODEL, RECIPE, RUN, STEPS, TASK, TEACHING, VARIATION
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from toolkit.training.extra import Make
     from toolkit.training.recipe import Recipe
     from toolkit.training.results import TrainingResult
+    from toolkit.training.trigger import Asked
     from toolkit.training.watch import Watch
 
 ARCHITECTURE = {"model": "family", "width": "alpha"}  # options that are called otherwise in a recipe
@@ -27,7 +31,7 @@ AUTO = "auto"
 
 
 @click.command("train", cls=GroupedCommand)
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", required=False, type=click.Path(path_type=Path))
 @headed("The run", [*RUN, *RECIPE])
 @headed("The network", MODEL)
 @headed("Task and imbalance", TASK)
@@ -36,13 +40,15 @@ AUTO = "auto"
 @headed("Teachers", TEACHING)
 @json_option
 def train(
-    data: Path,
+    data: Path | None,
     out: Path,
     fresh: bool,
     replace: bool,
     split_seed: int | None,
     split_file: Path | None,
     fold: int | None,
+    trigger: Path | None,
+    trigger_key: Path | None,
     prevalence: str | None,
     distribute: str,
     mlflow: str | None,
@@ -55,11 +61,13 @@ def train(
     Images are split by group, as a split file or the manifest says, else by seed; those of the test split are not
     looked at. An interrupted training goes on after its last whole epoch when the same command is given again. With
     --weights the first model is a linear probe on the frozen network, and what is kept is never worse than it on
-    validation.
+    validation. With --trigger, DATA may be left out where the trigger names its labelled samples; one that was trained
+    to the end is not trained again, and trigger-result.json is the answer to the fleet.
 
     \b
     Example: lineside train data/steel --out runs/steel --width 0.5 --size 96
     Example: lineside train data/steel --out runs/steel --weights imagenet --recipe auto
+    Example: lineside train data/steel-2 --out runs/steel-2 --trigger trigger.json --trigger-key signing.pub
     """
     from toolkit.data.images import open_dataset
     from toolkit.terminal import progress_bar
@@ -67,6 +75,10 @@ def train(
     from toolkit.training.recipe_file import read_overrides
     from toolkit.training.trainer import train as run_training
 
+    asked = _asked(trigger, trigger_key)
+    if asked is not None and _trained(asked, out, fresh=fresh, as_json=as_json):
+        return
+    data = _data(data, asked)
     teaching = {name: given.pop(name) for name in ("teacher", "temperature", "teacher_weight", "feature_weight")}
     cache = given.pop("teacher_cache") or out.parent / "teaching"
     if out.resolve() in [teacher.resolve() for teacher in teaching["teacher"] or ()]:
@@ -83,7 +95,7 @@ def train(
         chosen, reasons = _chosen_by_the_data(dataset, sides, wanted)
     bar = TrainingBar()
     chosen, extra = _taught(chosen, dataset, sides, cache, teaching, bar)
-    with bar:
+    with bar, _answering(asked, out):
         result = run_training(
             dataset,
             sides,
@@ -98,11 +110,79 @@ def train(
             distribute=distribute,  # type: ignore[arg-type]
             mlflow=mlflow,
             reasons=reasons,
+            trigger=asked.trigger.id if asked else "",
         )
     if as_json:
         print_json(result)
     else:
         _print_result(result, dataset.names)
+
+
+def _asked(path: Path | None, key: Path | None) -> Asked | None:
+    """The trigger of a file, with what a person should know of it on stderr."""
+    from toolkit.training.trigger import printable, read_asked
+
+    if path is None:
+        if key is not None:
+            raise BadInput("--trigger-key is for a training with --trigger")
+        return None
+    asked = read_asked(path, key)
+    one = asked.trigger
+    doubt = "" if asked.verified else "; who wrote it is not checked, --trigger-key signing.pub does"
+    click.echo(f"trigger {one.id} for model {one.model}: {printable(one.text or one.reason)}{doubt}", err=True)
+    if one.suggested:
+        said = " ".join(f"--{name} {value}" for name, value in sorted(one.suggested.items()))
+        click.echo(f"it suggests, and nothing follows unless you do: {printable(said)}", err=True)
+    return asked
+
+
+def _trained(asked: Asked, out: Path, *, fresh: bool, as_json: bool) -> bool:
+    """Whether the trigger has been trained to the end already: then that is said, and its result is there."""
+    from toolkit.training.trigger import place, write_result
+
+    folder = place(asked.trigger, out, fresh=fresh)
+    if folder is None:
+        return False
+    result = write_result(folder, asked.trigger, _clock_ms())
+    click.echo(f"{folder}: trigger {asked.trigger.id} is trained already; --fresh trains it again", err=True)
+    if as_json:
+        print_json(result)
+    return True
+
+
+def _data(data: Path | None, asked: Asked | None) -> Path:
+    """The folder of images: as given, else that of the trigger's labelled samples."""
+    samples = asked.samples if asked else None
+    if data is not None:
+        if samples is not None:
+            click.echo(f"labelled samples of the trigger: {samples}; {data} is trained on as it is", err=True)
+        return data
+    if samples is None:
+        raise click.UsageError("Missing argument 'DATA'.")
+    click.echo(f"trained on the trigger's labelled samples: {samples}", err=True)
+    return samples
+
+
+@contextmanager
+def _answering(asked: Asked | None, out: Path) -> Iterator[None]:
+    """A block at whose end the fleet's trigger is answered, when it failed too."""
+    try:
+        yield
+    except LinesideError as error:
+        _answer(asked, out, str(error))
+        raise
+    _answer(asked, out)
+
+
+def _answer(asked: Asked | None, out: Path, failure: str = "") -> None:
+    from toolkit.training.trigger import RESULT, write_result
+
+    if asked is not None and write_result(out, asked.trigger, _clock_ms(), failure=failure) is not None:
+        click.echo(f"{out / RESULT}: for lineside-fleet trigger advance --from", err=True)
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _sides(

@@ -35,6 +35,15 @@ RUN = [
         help="A file of lineside data split; default split.csv where it lies with the images.",
     ),
     _option("--fold", type=int, metavar="K", help="Fold of the split file that is the test split; the next validates."),
+    _option(
+        "--trigger", metavar="FILE", type=click.Path(path_type=Path), help="What the fleet asked for; trained once."
+    ),
+    _option(
+        "--trigger-key",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="signing.pub of the fleet's keys: a trigger that it has not signed is refused.",
+    ),
     _option("--prevalence", metavar="CLASS=SHARE,...", help="Share of classes on the line; the rest is spread evenly."),
     _option(
         "--distribute",

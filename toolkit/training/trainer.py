@@ -36,7 +36,10 @@ from toolkit.training.tracking import MLflow, Sink, TensorBoard, Tracking, load_
 from toolkit.training.watch import Unwatched, Watch
 
 # what a new training makes stale
-LATER = ("artifacts", "evaluation", "benchmark", "operating_point", "robustness", "report.html", "tensorboard")
+LATER = (
+    "artifacts", "evaluation", "benchmark", "operating_point", "robustness", "report.html", "tensorboard",
+    "trigger-result.json",
+)  # fmt: skip
 OWN = frozenset({"run.json", "split.csv", "card.toml", "checkpoint", *RESULTS, *LATER})
 CHECKPOINT = Path("checkpoint", "state.npz")
 
@@ -56,6 +59,7 @@ def train(
     distribute: Kind = "one",
     mlflow: str | None = None,
     reasons: Sequence[str] = (),
+    trigger: str = "",
 ) -> TrainingResult:
     """The run in folder `out`, trained on the images whose `split` (n,) is "train" and judged on those of "val".
 
@@ -66,7 +70,7 @@ def train(
 
     `weights` is the path behind recipe.weights. `extra` makes the supplier of further targets. `distribute` says on
     which devices; of several machines the chief alone writes the run. `mlflow` is a tracking server or a folder.
-    `reasons` say why the recipe is as it is.
+    `reasons` say why the recipe is as it is, `trigger` is the id of what in the fleet asked for the training.
 
     Raises:
         BadInput: the folder holds something else, or a run of another recipe, split or other images, or another
@@ -92,7 +96,7 @@ def train(
         if distribute == "multi-worker":
             stack.enter_context(together())
         watch.stage("reading")
-        record = _record(dataset, split, out, recipe, prevalence, reasons)
+        record = _record(dataset, split, out, recipe, prevalence, reasons, trigger)
         old, state = _agreed(devices, record, lambda: _prepared(stack, out, record, fresh, replace))
         if old is not None and prevalence is None:
             record = msgspec.structs.replace(record, prevalence=old.prevalence)
@@ -202,6 +206,7 @@ def _record(
     recipe: Recipe,
     prevalence: list[float] | None,
     reasons: Sequence[str],
+    trigger: str,
 ) -> RunRecord:
     return RunRecord(
         status="training",
@@ -218,6 +223,7 @@ def _record(
         recipe=recipe.document(),
         reasons=list(reasons),
         packages=package_versions(),
+        trigger=trigger,
         prevalence=prevalence,
     )
 

@@ -30,6 +30,7 @@ def upgrade() -> None:
     _sums()
     _workers()
     _labels()
+    _retraining()
     op.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
 
 
@@ -230,3 +231,50 @@ def _labels() -> None:
         sa.Column("asked_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("request", "sample"),
     )
+
+
+def _retraining() -> None:
+    op.create_table(
+        "trigger",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=16), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("needed", sa.Integer(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("candidate", sa.String(length=16), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("trigger_model", "trigger", ["model", "state"], unique=False)
+    op.create_table(
+        "approval",
+        sa.Column("subject", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("who", sa.String(length=64), nullable=False),
+        sa.Column("action", sa.String(length=16), nullable=False),
+        sa.Column("before", sa.String(length=16), nullable=False),
+        sa.Column("after", sa.String(length=16), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", "number"),
+    )
+    op.create_table(
+        "rollout",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "shadow_tally",
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.Column("serving", sa.String(length=16), nullable=False),
+        sa.Column("candidate", sa.String(length=16), nullable=False),
+        sa.Column("start_ms", sa.BigInteger(), nullable=False),
+        sa.Column("counts", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("device", "serving", "candidate", "start_ms"),
+    )
+    op.create_index("shadow_time", "shadow_tally", ["candidate", "start_ms"], unique=False)

@@ -14,7 +14,11 @@ from fleet.accuracy.golden import GoldenPart, GoldenRun, add_part, record_runs
 from fleet.accuracy.golden_states import compare_models, golden_findings, states
 from fleet.accuracy.golden_test import GoldenTest, judge_runs
 from fleet.cli import cli
+from fleet.detector_fleet import Settings
+from fleet.inbox import read_batch
+from fleet.ingest import Ingest
 from fleet.models import read_models
+from fleet.triggers.measured import measured_facts
 from tests.fleet.accuracy.conftest import MINUTE_MS, NOW_MS
 
 HOUR_MS = 3_600_000
@@ -89,6 +93,35 @@ def test_a_line_begins_anew_when_it_is_put_right_or_its_model_changes(filled):
     assert findings(filled) == []
     with pytest.raises(NotFound, match="no part ever went through 'press-9'"):
         run(filled, "golden", "reset", "press-9", "--reason", "x")
+
+
+def test_the_monitor_tells_of_a_line_that_fails_its_golden_parts_until_it_is_put_right(filled):
+    ingest, now_ms = Ingest(filled.engine, Settings()), NOW_MS
+
+    def turn():
+        nonlocal now_ms
+        now_ms += 60_000
+        return [
+            (one.what, one.alert.scope, one.alert.severity) for one in ingest.process(read_batch([]), now_ms).changes
+        ]
+
+    record(filled, "press-1", ["scratch"] * 40)
+    assert turn() == []
+    record(filled, "press-1", ["scratch"] * 40 + ["good"] * 5)
+    assert turn() == [("opened", "press-1", "critical")]
+    assert turn() == [], "it is told of once"
+    ingest = Ingest(filled.engine, Settings())
+    assert turn() == [], "also by a monitor that was started anew"
+    run(filled, "golden", "reset", "press-1", "--reason", "lens cleaned")
+    assert turn() == [("closed", "press-1", "critical")]
+
+
+def test_labels_and_golden_parts_are_figures_of_business_rules(filled):
+    record(filled, "press-1", ["scratch"] * 15 + ["good"] * 5)
+    with filled.engine.connect() as tx:
+        (facts,) = [facts for facts in measured_facts(tx, NOW_MS, window_days=30).values() if facts]
+    found = facts["golden_failures"]
+    assert (found.value, found.n, found.kind) == (0.25, 20, "golden") and found.low < 0.25 < found.high
 
 
 def test_any_defect_class_finds_a_defect_and_good_parts_count_on_their_own(filled):
