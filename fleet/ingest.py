@@ -8,7 +8,7 @@ report is lost, counted twice or fed twice. The same happens when a worker takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 from sqlalchemy import Engine, func, select, update
@@ -18,6 +18,7 @@ from device_agent.detector.normal import Learning
 from fleet.alerts import AlertBook, Change
 from fleet.attendance import Attendance
 from fleet.detector_fleet import DetectorFleet, Settings
+from fleet.diagnostics.watching import Watching, check_tests, write_alarms
 from fleet.dirty import Dirty
 from fleet.gaps import write_gaps
 from fleet.golden_watch import GoldenWatch
@@ -67,6 +68,10 @@ class Ingest:
         hold_windows: see `AlertBook`.
         leases: the shards of this worker; by default it has the store for itself.
         monotonic_ms: a clock that nobody sets; with it devices that fall silent are found too.
+        tests: textbook tests whose alarms become events of the device, as information.
+
+    Raises:
+        BadInput: there is no such test.
     """
 
     def __init__(
@@ -77,7 +82,9 @@ class Ingest:
         hold_windows: int = 3,
         leases: Leases | Alone | None = None,
         monotonic_ms: Callable[[], float] | None = None,
+        tests: Collection[str] = (),
     ) -> None:
+        self._tests = check_tests(tests)
         self._engine, self._settings, self._hold_windows = engine, settings, hold_windows
         self.leases, self._monotonic_ms = leases or Alone(), monotonic_ms
         self.load()
@@ -107,6 +114,7 @@ class Ingest:
         self.attendance = None
         if self._monotonic_ms is not None and self.leases.leads:
             self.attendance = Attendance(self.registry, self.alerts, self._monotonic_ms)
+        self.tests = Watching(self._tests)
         self._ahead = False
 
     def _catch_up(self, tx: Connection) -> None:
@@ -160,6 +168,7 @@ class Ingest:
             if self.registry.hear_report(entry):
                 outcome.changes += self._deploy(entry, now_ms)
         judged = self.fleet.feed(entries)
+        write_alarms(tx, self.tests.feed(entries, self.fleet.models, self.fleet.learning))
         self._learn(tx, entries)
         self.own.hear(tx, {entry.device for entry in entries}, now_ms)
         self.must_store(self.own.learn(tx, now_ms))

@@ -21,6 +21,7 @@ from device_agent.contract.broker import Broker
 from device_agent.contract.errors import BadInput
 from device_agent.contract.optional import require
 from fleet.detector_fleet import Settings
+from fleet.diagnostics.watching import check_tests
 from fleet.ingest import Ingest
 from fleet.leases import Alone, Leases, worker_name
 from fleet.link import Link
@@ -59,13 +60,16 @@ def run_monitor(
     routes: Path | None = None,
     limits: Limits = Limits(),  # noqa: B008
     shards: Collection[int] = (),
+    tests: Collection[str] = (),
 ) -> None:
     """Serve until SIGINT or SIGTERM; `metrics` is where metrics and health are to be had, `routes` the file that says
-    who is told of alerts, `limits` how long what is kept, `shards` those that this worker keeps to.
+    who is told of alerts, `limits` how long what is kept, `shards` those that this worker keeps to,
+    `tests` the textbook tests that are shown.
 
     Raises:
-        BadInput: a bad store URL, another monitor on this store, or a port that is taken.
+        BadInput: a bad store URL, another monitor on this store, no such test, or a port that is taken.
     """
+    check_tests(tests)
     engine = open_store(store, create=True)
     leases = _leases(engine, shards)
     with (
@@ -77,7 +81,9 @@ def run_monitor(
     ):
         with engine.begin() as tx:
             write_dial(tx, settings.pages_a_week, _clock_ms())
-        ingest = Ingest(engine, settings, hold_windows=hold_windows, leases=leases, monotonic_ms=_monotonic_ms)
+        ingest = Ingest(
+            engine, settings, hold_windows=hold_windows, leases=leases, monotonic_ms=_monotonic_ms, tests=tests
+        )
         link = Link(
             broker,
             client_id=client_id or "-".join(filter(None, ("lineside-fleet", leases.worker))),

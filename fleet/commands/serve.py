@@ -50,6 +50,14 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--store-mib", type=click.IntRange(64), metavar="MIB", help="Most that the store may take before older reports go."
 )
+@click.option(
+    "--test",
+    "tests",
+    multiple=True,
+    metavar="NAME",
+    help="Also show what a textbook test says (kl, psi, js, ks, chi2, page-hinkley, adwin): its alarms are events of "
+    "the device, nobody is paged; may be repeated.",
+)
 @click.option("--routes", type=_FILE, metavar="FILE", help="Tell of alerts on these routes, TOML.")
 @click.option("--metrics", metavar="HOST:PORT", help="Answer /metrics, /healthz and /readyz there; default: nowhere.")
 @click.option(
@@ -72,6 +80,7 @@ def serve(
     shards: str | None,
     report_days: int,
     store_mib: int | None,
+    tests: tuple[str, ...],
     routes: Path | None,
     metrics: str | None,
     log: str,
@@ -110,6 +119,7 @@ def serve(
         routes=routes,
         limits=Limits(report_days=report_days, store_mib=store_mib),
         shards=parse_shards(shards) if shards else (),
+        tests=tests,
     )
 
 

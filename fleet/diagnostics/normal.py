@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_agent.contract.errors import BadInput
-from device_agent.contract.histogram import BINS, EDGES
+from device_agent.contract.histogram import BINS, EDGES, dense_cells
 from device_agent.contract.manifest import Baseline
 from device_agent.detector.evalue import phi_of_pairs
-from device_agent.detector.reference import weighted_cells
+from device_agent.detector.normal import Learning
+from device_agent.detector.reference import estimate_prevalence, weighted_cells
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
@@ -68,6 +69,23 @@ def normal_of_baseline(baseline: Baseline, prevalence: Sequence[float] | None = 
     weights = np.array(shown, np.float64) if shown else totals / totals.sum()
     effective = 1 / (weights**2 / np.maximum(totals, 1)).sum()
     return _normal(shares[None], np.array([effective]), np.array([np.nan]))
+
+
+def normal_of_model(baseline: Baseline, learning: Learning | None) -> Normal:
+    """One row from a model's baseline, at the prevalence that it states, or else at the one that was learnt, or else at
+    that of the validation set.
+
+    Args:
+        baseline: of the model.
+        learning: of a model that states no prevalence.
+
+    Raises:
+        BadInput: a baseline without counts.
+    """
+    if baseline.prevalence is not None or learning is None or not learning.done:
+        return normal_of_baseline(baseline)
+    day = dense_cells(learning.cells, baseline.classes)
+    return normal_of_baseline(baseline, estimate_prevalence(baseline, day))
 
 
 def normal_of_history(counts: Integers, same: Integers) -> Normal:

@@ -12,10 +12,9 @@ from sqlalchemy.engine import Connection
 from device_agent.contract.errors import BadInput, NotFound
 from device_agent.contract.report import read_report
 from device_agent.detector.normal import Learning
-from device_agent.detector.reference import estimate_prevalence
 from fleet.diagnostics.choice import SAYS, TESTS, false_alarms, make_test
 from fleet.diagnostics.contract import BLOCK
-from fleet.diagnostics.normal import Dispersion, Integers, Normal, normal_of_baseline
+from fleet.diagnostics.normal import Dispersion, Integers, Normal, normal_of_model
 from fleet.models import Model, read_models
 from fleet.schema import DEVICE, MODEL, REPORT
 
@@ -98,15 +97,8 @@ def _normal(tx: Connection, name: str) -> Normal:
     model: Model | None = read_models(tx).get(name)
     if model is None or model.baseline is None:
         raise BadInput(f"model {name}: no baseline to compare with; `lineside-fleet models import BUNDLE` brings it")
-    prevalence = None
-    if model.baseline.prevalence is None:
-        learned = tx.scalar(select(MODEL.c.learned).where(MODEL.c.model == name))
-        learning = msgspec.json.decode(learned, type=Learning) if learned else None
-        if learning is not None and learning.done:
-            dense = np.zeros(model.baseline.classes * 24, np.int64)
-            dense[learning.cells[::2]] = learning.cells[1::2]
-            prevalence = estimate_prevalence(model.baseline, dense.reshape(-1, 24))
-    return normal_of_baseline(model.baseline, prevalence)
+    learned = tx.scalar(select(MODEL.c.learned).where(MODEL.c.model == name))
+    return normal_of_model(model.baseline, msgspec.json.decode(learned, type=Learning) if learned else None)
 
 
 def _show(name: str, normal: Normal, cells: Integers, frames: Integers, same: Integers) -> Shown:

@@ -17,7 +17,7 @@ from fleet.diagnostics.contract import BLOCK, LEVEL, Finding
 from fleet.diagnostics.normal import CONFIDENCE, Dispersion, Floats, Integers, Normal, Rows
 
 SLACK = 0.5
-WIDEST = 20.0
+WIDEST = 10.0
 """Standard errors to either side that ADWIN's range of 0 to 1 holds."""
 
 

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from device_agent.contract.broker import Broker
 from device_agent.contract.codec import SCHEMA, encode
@@ -66,7 +68,8 @@ def storm(
 ) -> Storm:
     """Connect every device of the fleet by the agent's own law of waiting, as after a broker's restart.
 
-    Each agent opens a connection, says that it is online and listens; all stay connected until the end.
+    Each agent opens a connection, says that it is online and listens; all stay connected until the end, when the broker
+    publishes their wills.
 
     Args:
         broker: where; it must allow as many connections.
@@ -121,20 +124,24 @@ class _Storm:
                     break
                 if now_s - told_s >= 5:
                     told_s = now_s
-                    self._tell(f"{len(self._taken)} of {self._fleet.devices} connected, {sum(self._failures)} failures")
+                    there, lost = len(self._taken), self._retried()
+                    self._tell(f"{there} of {self._fleet.devices} connected, {lost} attempts failed")
             if not self._taken:
                 raise Unreachable(f"{self._broker}: no agent could connect within {patience_s:g} s")
             return Storm(
                 agents=self._fleet.devices,
                 connected=len(self._taken),
-                retried=sum(self._failures) - self._fleet.devices,
+                retried=self._retried(),
                 most_a_s=most_in_a_second(list(self._taken.values())),
                 seconds=round(self._clock_s() - began_s, 2),
             )
         finally:
             for client in self._clients.values():
-                client.disconnect()
+                client.disconnect(reasoncode=ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message"))
             self._poll.close()
+
+    def _retried(self) -> int:
+        return sum(self._failures) - self._fleet.devices
 
     def _connect(self, device: int) -> None:
         client = mqtt.Client(

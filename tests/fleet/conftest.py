@@ -220,6 +220,7 @@ BOTH = (
     "test_rollup",
     "test_peer_sums",
     "test_fuzz",
+    "test_watching",
     "test_overview",
     "test_book",
     "test_tally",

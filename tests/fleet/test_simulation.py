@@ -260,13 +260,43 @@ def test_a_monitor_that_never_answers_leaves_reports_held(mosquitto):
     assert (found.held, found.acknowledged, found.lag_s) == (6, 0, None) and found.sent_again > 0
 
 
+def retained_states(mosquitto, count):
+    """What a newcomer is told of each device: online, reason."""
+    import paho.mqtt.client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    from device_agent.contract import topics
+    from device_agent.contract.codec import decode
+    from device_agent.contract.session import State
+
+    states = {}
+
+    def hear(_client, _data, message):
+        device, kind = topics.parse_up(message.topic)
+        if kind == "state":
+            state = decode(message.payload, State)
+            states[device] = state.online, state.reason
+
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = hear
+    client.connect(mosquitto.host, mosquitto.port)
+    client.subscribe(f"{topics.ROOT}/up/#", qos=1)
+    client.loop_start()
+    wait_until(lambda: len(states) == count and not any(online for online, _ in states.values()), message=str(states))
+    client.disconnect()
+    client.loop_stop()
+    return states
+
+
 @pytest.mark.broker
 def test_agents_of_a_storm_come_back_one_by_one(mosquitto):
     ticks = itertools.count()
     found = storm(
-        parse_broker(mosquitto.url), small(devices=60), rng=np.random.default_rng(2), clock_s=lambda: next(ticks) / 20
+        parse_broker(mosquitto.url), small(devices=60), rng=np.random.default_rng(2), clock_s=lambda: next(ticks) / 5
     )
     assert (found.agents, found.connected, found.retried) == (60, 60, 0) and 1 <= found.most_a_s < 60
+    states = retained_states(mosquitto, 60)
+    assert set(states.values()) == {(False, "lost")}, "nobody is left online on the broker"
 
 
 def test_a_broker_that_is_not_there_is_one_clear_line(free_port):

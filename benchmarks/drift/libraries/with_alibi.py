@@ -9,7 +9,8 @@ import numpy as np
 from alibi_detect.cd import ChiSquareDrift, KSDrift
 from feed import Case, Notes, blocks, calibrated, run, unfold
 
-MOST = 2000
+MOST, EVERY = 2000, 10
+"""Frames of the reference; one frame in ten of an hour is unfolded, 3,600, so that it ends in time."""
 
 
 def hourly(kind: str, *, tuned: bool) -> Callable[[Case], Notes]:
@@ -37,8 +38,8 @@ def hourly(kind: str, *, tuned: bool) -> Callable[[Case], Notes]:
 
     def frames(counts: np.ndarray) -> np.ndarray:
         if kind == "ks":
-            return unfold(counts).astype(np.float32)
-        return np.repeat([0, 1], [counts[:24].sum(), counts[24:].sum()])
+            return unfold(counts)[::EVERY].astype(np.float32)
+        return np.repeat([0, 1], [counts[:24].sum(), counts[24:].sum()])[::EVERY]
 
     def said(detector: KSDrift | ChiSquareDrift, hour: np.ndarray) -> dict:
         return detector.predict(frames(hour)[:, None], return_p_val=True, return_distance=True)["data"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from feed import Case, Notes, run
@@ -12,6 +13,12 @@ from fleet.diagnostics.choice import TESTS, make_test
 from fleet.diagnostics.normal import normal_of_history
 
 PAGE = threshold(1_000)
+ROOT = Path(__file__).parents[3]
+TESTED = ("choice", "contract", "distances", "normal", "sequential")
+SOURCES = [
+    *ROOT.glob("device_agent/detector/*.py"),
+    *(ROOT / "fleet" / "diagnostics" / f"{name}.py" for name in TESTED),
+]
 
 
 def ours(level: str) -> Callable[[Case], Notes]:
@@ -25,7 +32,7 @@ def ours(level: str) -> Callable[[Case], Notes]:
         reference = parts[0]
         for part in parts[1:]:
             reference = reference.joined(part)
-        detector = Detector(chosen, reference, page=PAGE)
+        detector = Detector(chosen, reference, page=PAGE, compiled=True)
         rows, n, notes = np.arange(case.devices), case.watch[:, 0].sum(axis=1), Notes(case)
         for minute in range(case.minutes):
             said = detector.update(rows, case.watch[:, minute], n, case.same[:, minute], case.identical[:, minute])
@@ -52,4 +59,5 @@ run(
     {"numpy": np.__version__},
     {"detector, page": ours("page"), "detector, warn": ours("warn")}
     | {f"{name} on independent counts": textbook(name) for name in TESTS.names()},
+    SOURCES,
 )

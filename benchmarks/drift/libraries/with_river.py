@@ -1,4 +1,4 @@
-"""river: ADWIN, Page-Hinkley and KSWIN on the mean confidence of each minute, one detector a device."""
+"""river: ADWIN, Page-Hinkley on the mean confidence of each minute, KSWIN of ten, one detector a device."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from typing import Any
 
 import numpy as np
 import river
-from feed import Case, Notes, mean_confidence, run
+from feed import Case, Notes, blocks, mean_confidence, run
 from river import drift
 
 
-def sequential(make: Callable[[], Any], *, scaled: bool) -> Callable[[Case], Notes]:
-    """A river detector on the mean confidence; `scaled`: in 40 standard deviations of the reference's minutes."""
+def sequential(make: Callable[[], Any], *, scaled: bool, minutes: int = 1) -> Callable[[Case], Notes]:
+    """A river detector on the mean confidence of so many minutes, warmed up on the last day of the reference; `scaled`:
+    in 40 standard deviations of the reference's values."""
 
     def method(case: Case) -> Notes:
-        values, notes = mean_confidence(case.watch), Notes(case)
-        before = mean_confidence(case.learn)
+        values, before = (mean_confidence(blocks(part, minutes)) for part in (case.watch, case.learn))
         if scaled:
             middle, spread = before.mean(axis=1, keepdims=True), 40 * before.std(axis=1, keepdims=True)
             values, before = (0.5 + (part - middle) / spread for part in (values, before))
         detectors = [make() for _ in range(case.devices)]
         for detector, past in zip(detectors, before, strict=True):
-            for value in past[-1440:]:
+            for value in past[-1440 // minutes :]:
                 detector.update(float(value))
-        up = np.zeros(case.devices, np.bool_)
-        for minute in range(case.minutes):
-            for device, detector in enumerate(detectors):
-                detector.update(float(values[device, minute]))
-                up[device] = detector.drift_detected
-            notes.note(up.copy(), minute)
-        return notes
+        up = np.zeros(values.shape, np.bool_)
+        for device, detector in enumerate(detectors):
+            for at, value in enumerate(values[device].tolist()):
+                detector.update(value)
+                up[device, at] = detector.drift_detected
+        return Notes(case).of_blocks(up, minutes)
 
     return method
 
@@ -45,6 +44,6 @@ run(
         "Page-Hinkley, tuned (scaled, delta 0.02, threshold 1)": sequential(
             lambda: drift.PageHinkley(delta=0.02, threshold=1.0), scaled=True
         ),
-        "KSWIN, default (alpha 0.005)": sequential(lambda: drift.KSWIN(seed=1), scaled=False),
+        "KSWIN of 10 minutes, default (alpha 0.005)": sequential(lambda: drift.KSWIN(seed=1), scaled=False, minutes=10),
     },
 )
