@@ -35,8 +35,8 @@ CASES = (
 HEAD = """# A bundle that is brought to 1,000 devices in waves
 
 Measured by `python benchmarks/rollout/run.py --runs {runs} --seed {seed} --write`, in {runs} simulated rollouts a line.
-Stated: a bundle that is at most {tolerance:g} times worse than its peers (in the last wave: than before, the day
-excused) is rolled back within {watched} hours with a probability of {alpha:.0%} at most.
+Stated: a bundle that is at most {tolerance:g} times worse than its peers (in the last wave: than before, and what
+the day does is excused) is rolled back within {watched} hours with a probability of {alpha:.0%} at most.
 
 | bundle | rolled back | at wave 1, 2, 3, 4 | median hours | median devices that had it |
 | --- | --- | --- | --- | --- |"""
