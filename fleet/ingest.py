@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.engine import Connection
 
+from device_agent.contract.report import read_report
 from device_agent.detector.normal import Learning
 from fleet.alerts import AlertBook, Change
 from fleet.attendance import Attendance
@@ -37,6 +38,7 @@ from fleet.registry import Registry
 from fleet.requests import pending
 from fleet.rollup import note
 from fleet.schema import DETECTOR, DEVICE, EVENT, MODEL, REPORT
+from fleet.shadow.tally import Gone, tally
 from fleet.shards import ShardMarks
 from fleet.store import upsert
 
@@ -181,7 +183,9 @@ class Ingest:
             outcome.changes += [*self._raise(tx, judged, now_ms), *self.golden.turn(tx, now_ms)]
         self.ledger.write(tx, entries, self._number)
         write_gaps(tx, entries)
-        note(tx, [*((entry.device, entry.at_ms) for entry in entries), *self.ledger.replaced], now_ms)
+        gone = [Gone(device, at_ms, read_report(payload)) for device, at_ms, payload in self.ledger.replaced]
+        note(tx, [(entry.device, entry.at_ms) for entry in entries] + [one[:2] for one in gone], now_ms)
+        tally(tx, entries, gone)
         self.alerts.write(tx, outcome.changes)
         self.dirty.touch((entry.device for entry in entries), self._number)
         write_memory(self, tx, self._number)

@@ -60,8 +60,8 @@ class Entry(msgspec.Struct):
 
 class Ledger:
     """Watermarks and clock offsets of all spools in memory, the rest in the store. `apart`: devices of which something
-    came since the last commit that their stored reports alone do not tell. `replaced`: device and time of stored
-    reports in whose place a merged one has come since then."""
+    came since the last commit that their stored reports alone do not tell. `replaced`: device, time and payload of
+    stored reports in whose place a merged one has come since then."""
 
     def __init__(self) -> None:
         self.marks: dict[tuple[str, int], Watermark] = {}
@@ -69,7 +69,7 @@ class Ledger:
         self._touched: dict[tuple[str, int], None] = {}
         self._dirty: dict[str, set[int]] = defaultdict(set)
         self.apart: set[str] = set()
-        self.replaced: list[tuple[str, int]] = []
+        self.replaced: list[tuple[str, int, bytes]] = []
         self._moved: set[tuple[str, int]] = set()
 
     @classmethod
@@ -263,7 +263,7 @@ class Ledger:
             & (REPORT.c.sequence <= last)
         )
         rows = tx.execute(select(REPORT.c.payload, REPORT.c.at_ms).where(inside)).all()
-        self.replaced += [(device, row.at_ms) for row in rows]
+        self.replaced += [(device, row.at_ms, row.payload) for row in rows]
         if rows:
             tx.execute(delete(REPORT).where(inside))
         return _subtract(entry, rows)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from fleet.rollup import DAY_MS, FORGOTTEN, HOUR_MS, ROLLED
 from fleet.schema import EVENT, META, REPORT, ROLLUP
+from fleet.shadow.tally import forget_tally
 from fleet.store import upsert
 
 SLICE = 2_000
@@ -54,6 +55,7 @@ def retain(
     for span, days in (("h", limits.hour_days), ("d", limits.day_days)):
         old = (ROLLUP.c.span == span) & (ROLLUP.c.start_ms < now_ms - days * DAY_MS)
         gone += tx.execute(delete(ROLLUP).where(old)).rowcount
+    gone += forget_tally(tx, now_ms - limits.hour_days * DAY_MS)
     gone += tx.execute(delete(EVENT).where(EVENT.c.at_ms < now_ms - limits.event_days * DAY_MS)).rowcount
     return gone
 

@@ -70,6 +70,8 @@ SPOOL = Table(
     comment="highest sequence with nothing missing below; `missing` counts sequences that the device no longer holds",
 )
 
+Index("device_place", DEVICE.c.site, DEVICE.c.line, DEVICE.c.device)
+
 MODEL = Table(
     "model",
     METADATA,
@@ -106,7 +108,7 @@ REPORT = Table(
     comment="every report once; `first` to `sequence` is the range that a merged one stands for; `batch` grows with "
     "every transaction: those over their device's `batch` are in none of its sums yet",
 )
-Index("report_batch", REPORT.c.batch)
+Index("report_batch", REPORT.c.batch, REPORT.c.frames)
 Index("report_time", REPORT.c.device, REPORT.c.at_ms)
 
 QUARANTINE = Table(

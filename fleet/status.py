@@ -97,8 +97,8 @@ def read_status(tx: Connection, now_ms: int, asked: Asked = Asked()) -> FleetSta
             concerning[name].append(alert)
     worst = {name: max((one.severity for one in alerts), key=SEVERITIES.index) for name, alerts in concerning.items()}
     beat, heard = read_heartbeat(tx), read_heard(tx, now_ms)
-    chosen, matching = choose(tx, asked, heard, worst)
     places = count_places(tx, heard)
+    chosen, matching = choose(tx, asked, heard, worst, places)
     rows = _device_rows(tx, chosen, concerning, heard, now_ms, whole=asked.limit is None)
     named = chosen if asked.limit is None else [*chosen, *find_devices(tx, sorted(worst)[:MOST_CONCERNED])]
     quarantined = tx.scalar(select(func.coalesce(func.sum(QUARANTINE.c.times), 0))) or 0

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from device_agent.contract import topics
 from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.errors import BadInput
-from device_agent.contract.report import BACKFILL, GAP, DeviceReport
+from device_agent.contract.report import BACKFILL, GAP, DeviceReport, Shadow
 from device_agent.contract.session import Event, State
 from device_agent.merging import merge
 from fleet.detector_fleet import Settings
@@ -23,6 +23,7 @@ from fleet.ingest import Ingest
 from fleet.quarantine import read_quarantine
 from fleet.requests import ask
 from fleet.schema import DETECTOR, EVENT, QUARANTINE, REPORT
+from fleet.shadow.tally import read_tally
 from fleet.status import read_status
 
 SETTINGS = Settings(interval_ms=1000)
@@ -497,3 +498,21 @@ def test_a_gap_comes_with_its_report_and_counts_once(plant, batch_of):
     with engine.connect() as tx:
         (device,) = read_status(tx, START_MS).devices
     assert device.gaps == 1 and device.frames == first.frames + second.frames
+
+
+def test_what_a_candidate_shows_beside_the_model_is_added_up_and_merged_reports_count_once(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest, candidate = Ingest(engine, SETTINGS), bytes(range(8))
+
+    def shadowed(report, frames):
+        return msgspec.structs.replace(report, shadow=Shadow(candidate, frames, frames - 1))
+
+    first, second = shadowed(speaker.report(), 10), shadowed(speaker.report(), 10)
+    for report in (first, second, first):
+        ingest.process(batch_of(speaker.message(report)), START_MS)
+    merged = msgspec.structs.replace(shadowed(second, 20), merged=(1, 2), frames=40)
+    for _ in range(2):
+        ingest.process(batch_of(speaker.message(merged)), START_MS)
+    with engine.connect() as tx:
+        (hour,) = read_tally(tx, candidate.hex())
+    assert (hour.counts.reports, hour.counts.frames, hour.counts.agreed) == (1, 20, 19)

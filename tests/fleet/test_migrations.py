@@ -34,6 +34,7 @@ def as_schema_1(engine) -> None:
             tx.execute(text(f"DROP TABLE {table}"))
         tx.execute(text("DROP TABLE alembic_version"))
         tx.execute(text("DROP INDEX report_batch"))
+        tx.execute(text("DROP INDEX device_place"))
         tx.execute(text("DROP INDEX detector_hot"))
         for table, column in (
             ("detector_state", "hot"),

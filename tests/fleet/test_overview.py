@@ -88,11 +88,12 @@ def test_pages_put_together_are_everything_in_order(plant, order, asked):
     ]
     asked = msgspec.structs.replace(asked, order=order)
     with engine.connect() as tx:
-        whole = choose(tx, asked, heard, concerned)
+        places = count_places(tx, heard)
+        whole = choose(tx, asked, heard, concerned, places)
         assert [device.device for device in whole.devices] == wanted and whole.matching == len(wanted)
         pages = []
         for offset in range(0, len(wanted) + 7, 7):
-            part = choose(tx, msgspec.structs.replace(asked, limit=7, offset=offset), heard, concerned)
+            part = choose(tx, msgspec.structs.replace(asked, limit=7, offset=offset), heard, concerned, places)
             assert part.matching == len(wanted)
             pages += [device.device for device in part.devices]
     assert pages == wanted
