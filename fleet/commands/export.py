@@ -17,17 +17,22 @@ WHAT = ("reports", "hours", "days", "alerts", "gaps", "events", "labels", "devic
 FORMATS = ("parquet", "csv", "jsonl")
 
 
-class Since(Moment):
+class Since(click.ParamType):  # type: ignore[type-arg]
     """A time, or how long ago it was: 2026-11-24T06:00 or 7d."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Wall-clock ms."""
-        try:
-            return round(time.time() * 1000) - Span().convert(value, param, ctx) if isinstance(value, str) else value
-        except click.BadParameter:
-            return super().convert(value, param, ctx)
+        if isinstance(value, int):
+            return value
+        for kind in (Span(), Moment()):
+            try:
+                at_ms = kind.convert(value, param, ctx)
+                return at_ms if isinstance(kind, Moment) else round(time.time() * 1000) - at_ms
+            except click.BadParameter:
+                continue
+        return self.fail(f"{value!r} must read like 2026-11-24T06:00 (UTC), or 7d, 8h or 90m ago", param, ctx)
 
 
 @click.command("export")
@@ -76,7 +81,7 @@ def export(
     from fleet.export.folder import export_file, export_folder
     from fleet.export.manifest import Request, check
     from fleet.export.tables import Chosen
-    from fleet.export.walk import MOST_MS
+    from fleet.export.walk import MOST_MS, check_chosen
     from fleet.store import open_store
 
     ending = out.suffix[1:].lower() if not out.is_dir() else ""
@@ -90,6 +95,8 @@ def export(
     check(request)
     times = {"from_ms": max(from_ms or 0, 0), "until_ms": MOST_MS if until_ms is None else until_ms}
     engine = open_store(store)
+    with engine.connect() as tx:
+        check_chosen(tx, chosen)
     done = (
         export_file(engine, out, request, **times)
         if ending in FORMATS

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 
+from device_agent.contract.errors import NotFound
 from fleet.export.formats import Row
 from fleet.export.manifest import Request
 from fleet.export.tables import TABLES, Chosen, Labels
@@ -53,6 +54,21 @@ def days_of(tx: Connection, what: str, chosen: Chosen, from_ms: int, until_ms: i
         for day in tx.scalars(rows.with_only_columns(moment // DAY_MS, maintain_column_froms=True).distinct()):
             found[int(day)] = []
     return {day: found[day] for day in sorted(found)}
+
+
+def check_chosen(tx: Connection, chosen: Chosen) -> None:
+    """Refuse names that nobody has.
+
+    Raises:
+        NotFound: a device that is not registered and has no reports, or a site without devices.
+    """
+    for name in chosen.devices:
+        tables = (select(table.c.device).where(table.c.device == name).limit(1) for table in (DEVICE, REPORT))
+        if not any(tx.scalar(asked) for asked in tables):
+            raise NotFound(f"device {name!r}: is not known; `lineside-fleet status` lists them")
+    for site in chosen.sites:
+        if not tx.scalar(select(DEVICE.c.site).where(DEVICE.c.site == site).limit(1)):
+            raise NotFound(f"site {site!r}: has no devices; `lineside-fleet status` lists them")
 
 
 def weigh(tx: Connection, devices: Iterable[str], from_ms: int, until_ms: int) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select, update
 
 from device_agent.contract import topics
 from device_agent.contract.codec import encode
-from device_agent.contract.errors import BadInput, NotWritable
+from device_agent.contract.errors import BadInput, NotFound, NotWritable
 from device_agent.contract.report import GAP, read_report
 from device_agent.merging import merge
 from fleet.cli import cli
@@ -531,4 +531,7 @@ def test_the_command_says_what_it_did(line, tmp_path):
     ):
         found = run(*words)
         assert isinstance(found.exception, BadInput) and said in str(found.exception)
+    for words in (("--device", "nobody"), ("--site", "nowhere")):
+        assert isinstance(run(*words, "--out", str(tmp_path / "x.csv")).exception, NotFound)
+    assert "must read like" in run("--from", "yesterday", "--out", "x").output
     assert run().exit_code == 2
