@@ -6,16 +6,18 @@ The sums change in the transaction that stores or replaces a report, so that eac
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.engine import Connection
 
 from device_agent.contract.report import DeviceReport
-from fleet.ledger import Entry
 from fleet.schema import SHADOW_TALLY
 from fleet.store import upsert
+
+if TYPE_CHECKING:
+    from fleet.ledger import Entry
 
 HOUR_MS = 3_600_000
 CHUNK = 200

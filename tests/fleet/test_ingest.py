@@ -510,9 +510,9 @@ def test_what_a_candidate_shows_beside_the_model_is_added_up_and_merged_reports_
     first, second = shadowed(speaker.report(), 10), shadowed(speaker.report(), 10)
     for report in (first, second, first):
         ingest.process(batch_of(speaker.message(report)), START_MS)
-    merged = msgspec.structs.replace(shadowed(second, 20), merged=(1, 2), frames=40)
+    merged = msgspec.structs.replace(shadowed(speaker.report(frames=60), 30), merged=(1, 3))
     for _ in range(2):
         ingest.process(batch_of(speaker.message(merged)), START_MS)
     with engine.connect() as tx:
         (hour,) = read_tally(tx, candidate.hex())
-    assert (hour.counts.reports, hour.counts.frames, hour.counts.agreed) == (1, 20, 19)
+    assert (hour.counts.reports, hour.counts.frames, hour.counts.agreed) == (1, 30, 29)
