@@ -213,7 +213,7 @@ class AlertBook:
     def _step_frozen(self, reading: Reading, now_ms: int) -> list[Change]:
         alert = self._find("device", reading.device, "frozen")
         if not reading.frozen:
-            return self._end(alert, "back to normal", now_ms) if alert else []
+            return self._end(alert, _ending(alert, reading), now_ms) if alert else []
         newer = draft_device(self._registry, reading, "critical", 0, now_ms)
         return self._open(newer) if alert is None else [self._put(renewed(alert, newer), "updated")]
 
@@ -222,7 +222,7 @@ class AlertBook:
         alert = self._find("device", reading.device, "drift")
         if severity is None:
             self._held.pop(reading.device, None)
-            return self._end(alert, "back to normal", now_ms) if alert else []
+            return self._end(alert, _ending(alert, reading), now_ms) if alert else []
         steady = sum(not other.stirring for other in members if other.device != reading.device)
         if alert is not None and not worse(severity, alert.severity):
             newer = draft_device(self._registry, reading, alert.severity, steady, now_ms)
@@ -338,6 +338,11 @@ class AlertBook:
 def _suspect(reading: Reading) -> bool:
     """Whether a reading may open an alert, or keep one open."""
     return reading.stirring or reading.frozen or reading.alone is not None or severity_of(reading) is not None
+
+
+def _ending(alert: Alert, reading: Reading) -> str:
+    """Why there is nothing to be seen any more."""
+    return "back to normal" if reading.model == alert.model else f"the device now runs model {reading.model}"
 
 
 def _needed(members: list[Reading]) -> int:

@@ -250,6 +250,8 @@ class Ingest:
     def _deploy(self, entry: Entry, now_ms: int) -> list[Change]:
         """A device speaks for another model: its detector starts from nothing, alerts on the old model close."""
         self.fleet.forget(entry.device)
+        if not self.leases.leads:  # the leader sees it in the store
+            return []
         return self.alerts.calm({entry.device}, f"the device now runs model {entry.report.model.hex()}", now_ms)
 
     def _set_aside(self, tx: Connection, rejects: list[Reject]) -> None:

@@ -322,3 +322,19 @@ def test_memory_of_a_device_is_the_same_after_any_hand_over(plant):
         stored = site.stored()[name]
         assert device.reports == len(stored) == len(set(stored))
         assert msgspec.structs.asdict(worker.ingest.fleet.readings[name])["windows"] <= 30
+
+
+def test_a_deployment_on_another_workers_device_closes_its_alert(plant):
+    site = Site(plant, "a", "b")
+    leader = next(worker for worker in site.workers if worker.leases.leads)
+    abroad = next(name for name in NAMES if not leader.ingest.marks.holds(name))
+    for _ in range(40):
+        site.tick()
+    for _ in range(40):
+        site.tick(lambda name: "dirty" if name == abroad else "healthy")
+    site.speakers[abroad].model = plant.model_ids[1]
+    changes = []
+    for _ in range(130):
+        changes += site.tick()
+    assert {one.alert.scope for one in changes} == {abroad} and changes[-1].what == "closed"
+    assert "now runs model" in changes[-1].alert.closed_reason

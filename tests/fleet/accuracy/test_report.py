@@ -162,10 +162,11 @@ def test_a_card_holds_the_last_day_labels_and_golden_parts(filled):
 
 
 def test_the_card_of_the_page_says_what_was_predicted_and_what_measured(filled):
-    filled.reports("press-1", 40, now_ms=_now_ms())
+    now_ms = _now_ms()
+    filled.reports("press-1", 40, now_ms=now_ms)
     with filled.engine.begin() as tx:
         add_part(tx, GoldenPart("p", "scratch", 0.95, 0), read_models(tx))
-        record_runs(tx, [GoldenRun("press-1", _now_ms() - k, "p", filled.model, "good", 0) for k in range(6)])
+        record_runs(tx, [GoldenRun("press-1", now_ms - k, "p", filled.model, "good", 0) for k in range(6)])
     lines = say_card(read_card(filled.engine, "press-1"))
     assert len(lines) == 3 and "predicted from counts" in lines[0] and "needs labels" in lines[1]
     assert "Golden parts: FELL" in lines[2] and "measured in 6 runs" in lines[2]
