@@ -16,11 +16,14 @@ from device_agent.detector import Detector, Reference, StreamSet, Verdicts, thre
 from device_agent.detector.normal import LEARN_MS, Learning, needs_learning, normal
 from fleet.ledger import Entry
 from fleet.models import Model
-from fleet.peers import PeerGroups
+from fleet.peers import SPARE, PeerGroups
 from fleet.reading import LOW, STIRRING, Page, Reading, Readings, excess
 from fleet.registry import Registry
 
 WEEK_MS = 604_800_000
+NEWS = 50
+"""The dial is fitted again when one device in so many is new or reports at another pace; it moves with the logarithm
+of both."""
 Counts = NDArray[np.int64]
 
 
@@ -74,8 +77,10 @@ class Watch:
         fresh = [device for device in dict.fromkeys(devices) if device not in self.rows]
         if fresh:
             self.rows |= {device: row for row, device in enumerate(fresh, start=len(self.rows))}
-            self.detector.grow(self.normal.repeat(len(fresh)))
-            self.page.grow(len(fresh))
+            if (missing := len(self.rows) - len(self.detector)) > 0:
+                missing += len(self.rows) // SPARE
+                self.detector.grow(self.normal.repeat(missing))
+                self.page.grow(missing)
             for device in fresh:
                 if (own := self.own.get(device)) is not None:
                     self.detector.reset(np.array([self.rows[device]], np.intp), own)
@@ -105,6 +110,7 @@ class DetectorFleet:
         intervals = [d.interval_ms or self.settings.interval_ms for d in self._registry.devices.values() if d.model]
         windows = [WEEK_MS / max(interval, 1) for interval in intervals] or [WEEK_MS / self.settings.interval_ms]
         a_week = sum(windows) / len(windows)
+        self._devices = len(windows)
         self.page_at = threshold(len(windows), a_week, self.settings.pages_a_week)
         self.warn_at = warn_threshold(self.page_at, a_week)
         for watch in self.watches.values():
@@ -139,7 +145,7 @@ class DetectorFleet:
 
     def feed(self, entries: list[Entry]) -> list[str]:
         """Run new reports through the detector, each device's in order; sets their scores. Devices that were judged."""
-        if self._revision != self._registry.revision:
+        if (self._registry.revision - self._revision) * NEWS > self._devices:
             self.set_threshold()
         self.hot = set()
         judged: list[str] = []
@@ -265,7 +271,10 @@ class DetectorFleet:
                 yield watch, part
 
     def _groups(self, watch: Watch) -> PeerGroups:
-        return self._peers.setdefault(watch.streams.names, PeerGroups(watch.streams))
+        groups = self._peers.get(watch.streams.names)
+        if groups is None:
+            groups = self._peers[watch.streams.names] = PeerGroups(watch.streams)
+        return groups
 
     def _judge(self, watch: Watch, part: _Part) -> None:
         found = part.judge(watch.detector)
@@ -319,13 +328,13 @@ class DetectorFleet:
             "ratio": found.ratio,
             "ratio_low": found.ratio_low,
             "ratio_high": found.ratio_high,
-            "excess": excess(watch.low[top], watch.detector.reference.p0[rows, top], found.ratio_low),
+            "excess": excess(watch.low[top], watch.detector.reference.one(rows, top)[0], found.ratio_low),
             "independent": found.independent,
             "peers": peers,
             "stream": top,
             "level": found.warn.astype(np.int8) + found.page,
             "frozen": frozen,
-            "armed": watch.detector.reference.armed[rows],
+            "armed": watch.detector.reference.column("armed", rows),
         }
         for name, values in columns.items():
             watch.page.rows[name][rows[speaks]] = values[speaks] if isinstance(values, np.ndarray) else values

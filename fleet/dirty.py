@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
-BUDGET = 500
-"""Devices that are stored in one batch; all of them, for a fleet that sends less."""
+LEAST, SHARE = 100, 2
+"""Devices that are stored in one batch: so many, or one for so many reports of it, if those are more. So every device
+of a large fleet is stored with each second of its reports, long before it would look silent in the store."""
 
 
 class Dirty:
@@ -37,7 +38,7 @@ class Dirty:
         self.touch(devices, batch)
         self._now.update(self._group_of(device) for device in devices)
 
-    def take(self, budget: int = BUDGET) -> list[str]:
+    def take(self, budget: int = LEAST) -> list[str]:
         """Devices that are to be stored now: those that must be, then those that have waited longest, whole groups
         each, until there are `budget` of them."""
         groups = [group for group in self._now if group in self._waiting]

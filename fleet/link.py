@@ -16,6 +16,7 @@ from device_agent.contract import topics
 from device_agent.contract.broker import Broker, handshake_fault
 from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.session import State
+from fleet.buffered import BufferedClient, publish_packet
 from fleet.inbox import Message
 
 WAITING = 200_000
@@ -61,8 +62,8 @@ class Link:
         self._left = 0
         self._client = self._make()
 
-    def _make(self) -> mqtt.Client:
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
+    def _make(self) -> BufferedClient:
+        client = BufferedClient(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
         if self._broker.user is not None:
             client.username_pw_set(self._broker.user, self._broker.password)
         if self._broker.tls:
@@ -104,14 +105,22 @@ class Link:
             self._client.disconnect()
         self._client.loop_stop()
 
-    def acknowledge(self, device: str, payload: bytes) -> None:
-        """Send an ack; lost when the broker is away, the device then sends again."""
+    def acknowledge(self, acks: list[tuple[str, bytes]]) -> None:
+        """Send acks to devices; lost when the broker is away, the devices then send again. Only the last one goes the
+        library's way, which takes as long as everything else that is done for a report."""
+        if not acks or not self._client.is_connected():
+            return
+        five = self._protocol == MQTTProtocolVersion.MQTTv5
+        *ready, (device, payload) = acks
+        expiry_s = ACK_EXPIRY_S if five else None
+        self._client.post(
+            b"".join(publish_packet(topics.down(one, "ack"), ack, expiry_s=expiry_s) for one, ack in ready)
+        )
         properties = None
-        if self._protocol == MQTTProtocolVersion.MQTTv5:
+        if five:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = ACK_EXPIRY_S
-        if self._client.is_connected():
-            self._client.publish(topics.down(device, "ack"), payload, qos=0, properties=properties)
+        self._client.publish(topics.down(device, "ack"), payload, qos=0, properties=properties)
 
     def retain(self, topic: str, payload: bytes) -> None:
         """Publish a retained message; an empty one takes it away."""

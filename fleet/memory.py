@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import bindparam, delete
 from sqlalchemy.engine import Connection
 
-from fleet.dirty import BUDGET
+from fleet.dirty import LEAST, SHARE
 from fleet.schema import DETECTOR
 from fleet.store import upsert
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from fleet.ingest import Ingest
 
 
-def write_memory(ingest: Ingest, tx: Connection, number: int) -> None:
-    """Store what reports led to: of devices of which something else came, and of those that wait longest. Where other
-    workers share the store, also of those in which there is anything to see, as the leader looks for them there."""
+def write_memory(ingest: Ingest, tx: Connection, number: int, reports: int) -> None:
+    """Store what the `reports` of a batch and earlier ones led to: of devices of which something else came, and of those
+    that wait longest. Where other workers share the store, also of those in which there is anything to see, as the
+    leader looks for them there."""
     ingest.dirty.must(ingest.registry.told | ingest.ledger.apart, number)
     ingest.registry.told.clear()
     if ingest.others is not None:
         ingest.dirty.must(ingest.fleet.hot, number)
-    devices = ingest.dirty.take(sys.maxsize if ingest.everything else BUDGET)
+    devices = ingest.dirty.take(sys.maxsize if ingest.everything else max(LEAST, reports // SHARE))
     ingest.registry.write(tx, devices, number)
     ingest.ledger.write_marks(tx, devices)
     rows, gone = [], []

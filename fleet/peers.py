@@ -11,6 +11,10 @@ from fleet.registry import UNASSIGNED
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
+NOBODY = (UNASSIGNED, "")
+"""The group of rows that no device has yet."""
+SPARE = 8
+"""Room is made for one device in so many more than there are: a fleet that comes one by one is not copied for each."""
 
 
 class PeerGroups:
@@ -23,7 +27,7 @@ class PeerGroups:
         self._sums = detector.Peers(streams, 0)
         self._shape = (4, len(streams.names))
         self._rows: dict[str, int] = {}
-        self._ids: dict[tuple[str, str], int] = {}
+        self._ids: dict[tuple[str, str], int] = {NOBODY: 0}
         self._group = np.zeros(0, np.intp)
         self._abroad = np.zeros(0, np.intp)
 
@@ -58,9 +62,10 @@ class PeerGroups:
             self._rows[device] = len(self._rows)
         for group in groups:
             self._ids.setdefault(group, len(self._ids))
-        if fresh:
-            self._sums.grow(len(fresh))
-            self._group = np.concatenate([self._group, np.zeros(len(fresh), np.intp)])
+        if (missing := len(self._rows) - len(self._group)) > 0:
+            missing += len(self._rows) // SPARE
+            self._sums.grow(missing)
+            self._group = np.concatenate([self._group, np.zeros(missing, np.intp)])
         rows = np.array([self._rows[device] for device in devices], np.intp)
         self._group[rows] = [self._ids[group] for group in groups]
         return rows

@@ -217,8 +217,9 @@ class Monitor:
             self._beat = beat
 
     def _answer(self, outcome: Outcome) -> None:
-        for device, epoch, sequence in outcome.acks:
-            self._link.acknowledge(device, encode(Ack(SCHEMA, epoch, sequence)))
+        self._link.acknowledge(
+            [(device, encode(Ack(SCHEMA, epoch, sequence))) for device, epoch, sequence in outcome.acks]
+        )
         for change in outcome.changes:
             self._tell(change)
         if outcome.rejected:

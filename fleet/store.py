@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Table, create_engine, event, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
@@ -197,16 +196,23 @@ def upsert(
     tx: Connection, table: Table, rows: list[dict[str, Any]], *, keep: tuple[str, ...] = (), lock: bool = False
 ) -> None:
     """Insert rows by primary key; those that are there take the new values, except for columns in `keep`. `lock`: rows
-    without anything to change are held until the transaction ends all the same."""
+    without anything to change are held until the transaction ends all the same. No key may come twice."""
     if not rows:
         return
-    statement: Any = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(table)
+    quote = tx.dialect.identifier_preparer.quote
     keys = [column.name for column in table.primary_key]
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keep and (lock or name not in keys)}
-    if changed:
-        tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    changed = [quote(name) for name in rows[0] if name not in keep and (lock or name not in keys)]
+    taken = "UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in changed) if changed else "NOTHING"
+    conflict = f"ON CONFLICT ({', '.join(map(quote, keys))}) DO {taken}"
+    columns = tuple(rows[0])
+    into = f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))})"
+    if tx.dialect.name == "postgresql":
+        types = [f"%s::{table.c[name].type.compile(tx.dialect)}[]" for name in columns]
+        whole = tuple([row[name] for row in rows] for name in columns)
+        tx.exec_driver_sql(f"{into} SELECT * FROM unnest({', '.join(types)}) {conflict}", whole)
     else:
-        tx.execute(statement.on_conflict_do_nothing(index_elements=keys), rows)
+        values = [tuple(row[name] for name in columns) for row in rows]
+        tx.exec_driver_sql(f"{into} VALUES ({', '.join('?' * len(columns))}) {conflict}", values)
 
 
 def append(tx: Connection, table: Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

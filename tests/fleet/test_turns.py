@@ -33,8 +33,8 @@ class SilentLink:
     def mend(self) -> None:
         pass
 
-    def acknowledge(self, device, payload) -> None:
-        self.acks.append((device, payload))
+    def acknowledge(self, acks) -> None:
+        self.acks += acks
 
     def retain(self, topic, payload) -> None:
         self.retained.append(topic)
