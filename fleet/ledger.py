@@ -28,8 +28,6 @@ COLUMNS = (
 )  # fmt: skip
 CHUNK = 300
 UNKNOWN = 2**62
-ACKS = 500
-"""Acknowledgements of one batch: all of them, for a fleet that sends less."""
 LATEST_MS = 2 * 3_600_000
 """A live report expires after an hour on the broker: one that seems later than this shows that a clock was set."""
 
@@ -172,15 +170,12 @@ class Ledger:
                 rows.append({"device": device, "epoch": epoch, "contiguous": mark.contiguous, "missing": mark.missing})
         upsert(tx, SPOOL, rows)
 
-    def acknowledge(self, most: int = ACKS) -> list[tuple[str, int, int]]:
-        """Device, epoch and sequence of spools heard of since they were acknowledged, those that have waited longest
-        first; only after the commit."""
+    def acknowledge(self) -> list[tuple[str, int, int]]:
+        """Device, epoch and sequence of spools heard of since they were acknowledged; only after the commit."""
         self._moved.clear()
         self.apart.clear()
         self.replaced.clear()
-        due = list(islice(self._touched, most))
-        for spool in due:
-            del self._touched[spool]
+        due, self._touched = self._touched, {}
         return [(device, epoch, self.marks[device, epoch].contiguous) for device, epoch in due]
 
     def _touch(self, spool: tuple[str, int]) -> None:
