@@ -373,8 +373,9 @@ def dense(sparse: list[list[int]], cells: int) -> Counts:
     [[3, 0, 1], [0, 0, 0], [0, 5, 0]]
     """
     out = np.zeros((len(sparse), cells), np.int64)
-    pairs = np.fromiter(chain.from_iterable(sparse), np.int64)
-    rows = np.repeat(np.arange(len(sparse)), [len(one) // 2 for one in sparse])
+    lengths = np.fromiter(map(len, sparse), np.int64, len(sparse))
+    pairs = np.fromiter(chain.from_iterable(sparse), np.int64, int(lengths.sum()))
+    rows = np.repeat(np.arange(len(sparse)), lengths // 2)
     out[rows, pairs[::2]] = pairs[1::2]
     return out
 

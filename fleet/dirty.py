@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
-LEAST, SHARE = 100, 2
-"""Devices that are stored in one batch: so many, or one for so many reports of it, if those are more. So every device
-of a large fleet is stored with each second of its reports, long before it would look silent in the store."""
+LEAST, SHARE = 100, 8
+"""Devices that are stored in one batch: so many at least, and one for so many reports of it, so that not too much is fed
+again after a kill."""
+FRESH_MS, GAP_MS = 120_000, 10_000
+"""All devices are stored within so long, so that none looks silent in the store; and what counts as time at most."""
 
 
 class Dirty:
@@ -21,6 +23,7 @@ class Dirty:
         self._group_of = group_of
         self._waiting: dict[Hashable, tuple[int, set[str]]] = {}
         self._now: set[Hashable] = set()
+        self._at_ms = 0
 
     def touch(self, devices: Iterable[str], batch: int) -> None:
         """They changed with this batch by nothing but reports."""
@@ -37,6 +40,11 @@ class Dirty:
         devices = list(devices)
         self.touch(devices, batch)
         self._now.update(self._group_of(device) for device in devices)
+
+    def budget(self, reports: int, devices: int, now_ms: int) -> int:
+        """How many of `devices` are to be stored with a batch of so many `reports`."""
+        passed_ms, self._at_ms = min(max(now_ms - self._at_ms, 0), GAP_MS), now_ms
+        return max(LEAST, reports // SHARE, devices * passed_ms // FRESH_MS)
 
     def take(self, budget: int = LEAST) -> list[str]:
         """Devices that are to be stored now: those that must be, then those that have waited longest, whole groups

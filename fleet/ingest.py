@@ -188,7 +188,7 @@ class Ingest:
         tally(tx, entries, gone)
         self.alerts.write(tx, outcome.changes)
         self.dirty.touch((entry.device for entry in entries), self._number)
-        write_memory(self, tx, self._number, len(entries))
+        write_memory(self, tx, self._number, len(entries), now_ms)
         self.marks.write(tx, self.dirty.clean(self._number), granted)
         return outcome
 

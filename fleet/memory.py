@@ -9,7 +9,6 @@ import msgspec
 from sqlalchemy import bindparam, delete
 from sqlalchemy.engine import Connection
 
-from fleet.dirty import LEAST, SHARE
 from fleet.schema import DETECTOR
 from fleet.store import upsert
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from fleet.ingest import Ingest
 
 
-def write_memory(ingest: Ingest, tx: Connection, number: int, reports: int) -> None:
+def write_memory(ingest: Ingest, tx: Connection, number: int, reports: int, now_ms: int) -> None:
     """Store what the `reports` of a batch and earlier ones led to: of devices of which something else came, and of those
     that wait longest. Where other workers share the store, also of those in which there is anything to see, as the
     leader looks for them there."""
@@ -25,7 +24,8 @@ def write_memory(ingest: Ingest, tx: Connection, number: int, reports: int) -> N
     ingest.registry.told.clear()
     if ingest.others is not None:
         ingest.dirty.must(ingest.fleet.hot, number)
-    devices = ingest.dirty.take(sys.maxsize if ingest.everything else max(LEAST, reports // SHARE))
+    budget = ingest.dirty.budget(reports, len(ingest.registry.devices), now_ms)
+    devices = ingest.dirty.take(sys.maxsize if ingest.everything else budget)
     ingest.registry.write(tx, devices, number)
     ingest.ledger.write_marks(tx, devices)
     rows, gone = [], []

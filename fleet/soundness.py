@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from itertools import chain
 
 import numpy as np
@@ -25,13 +26,11 @@ def sound(reports: list[DeviceReport]) -> Flags:
     try:
         frames, same, identical, parts, classes = np.fromiter(chain.from_iterable(few), np.int64).reshape(-1, 5).T
         where, counts, sizes = _pairs([one.histogram.cells for one in reports])
-        buckets, _, stages = _pairs([stage for one in reports for stage in one.latency])
+        latency = [one.latency for one in reports]
+        buckets, _, stages = _pairs(list(chain.from_iterable(latency)))
     except OverflowError:
         return np.zeros(len(reports), np.bool_)
-    plain = [
-        one.merged is None and one.shadow is None and one.histogram.bins_id == BINS_ID and stages_even(one)
-        for one in reports
-    ]
+    plain = [one.merged is None and one.shadow is None and one.histogram.bins_id == BINS_ID for one in reports]
     good = np.array(plain) & (classes >= 1) & (classes <= MOST_CLASSES)
     good &= (same <= frames) & (identical <= frames) & (parts <= frames) & (sizes >= 0)
     held = np.maximum(sizes, 0)
@@ -40,20 +39,21 @@ def sound(reports: list[DeviceReport]) -> Flags:
     wrong[1:] |= (np.diff(where) <= 0) & (np.diff(owner) == 0)
     good[owner[wrong]] = False
     good &= np.bincount(owner, np.where(wrong, 0, counts), len(reports)).astype(np.int64) == frames
-    of_report = np.repeat(np.arange(len(reports)), [len(one.latency) for one in reports])
+    of_report = np.repeat(np.arange(len(reports)), _lengths(latency))
+    good[of_report[stages < 0]] = False
     good[np.repeat(of_report, np.maximum(stages, 0))[buckets >= BUCKETS]] = False
     return good
 
 
-def stages_even(report: DeviceReport) -> bool:
-    """Whether every stage's latency is pairs."""
-    return not any(len(stage) & 1 for stage in report.latency)
+def _lengths(lists: Sequence[Sized]) -> Numbers:
+    return np.fromiter(map(len, lists), np.int64, len(lists))
 
 
 def _pairs(flat: list[list[int]]) -> tuple[Numbers, Numbers, Numbers]:
     """Keys and counts of all lists one after the other, and how many pairs each list has, -1 for one that is odd, whose
     numbers are left out."""
-    sizes = np.array([-1 if len(one) & 1 else len(one) // 2 for one in flat], np.int64)
-    even = flat if (sizes >= 0).all() else [one for one in flat if not len(one) & 1]
-    numbers = np.fromiter(chain.from_iterable(even), np.int64)
-    return numbers[::2], numbers[1::2], sizes
+    lengths = _lengths(flat)
+    odd = (lengths & 1).astype(np.bool_)
+    even = [one for one in flat if not len(one) & 1] if odd.any() else flat
+    numbers = np.fromiter(chain.from_iterable(even), np.int64, int(lengths[~odd].sum()))
+    return numbers[::2], numbers[1::2], np.where(odd, -1, lengths // 2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-import fleet.memory
+import fleet.dirty
 from device_agent.contract.session import State
 from fleet.detector_fleet import Settings
 from fleet.dirty import Dirty
@@ -62,7 +62,7 @@ def run(plant, seed: int, restarts: set[int]) -> tuple[dict[str, object], Ingest
 @pytest.mark.parametrize("budget", [0, 2, 500])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_restarts_change_nothing_however_late_the_memory_is_stored(plant, monkeypatch, budget: int, seed: int) -> None:
-    monkeypatch.setattr(fleet.memory, "LEAST", budget)
+    monkeypatch.setattr(fleet.dirty, "LEAST", budget)
     expected, ingest = run(plant, seed, set())
     plant.wipe(ingest._engine)
     restarts = set(np.random.default_rng(seed).choice(40, 12, replace=False).tolist()) | {39}
@@ -78,7 +78,7 @@ def test_restarts_change_nothing_however_late_the_memory_is_stored(plant, monkey
 
 
 def test_with_a_small_budget_the_store_is_behind_and_says_so(plant, monkeypatch) -> None:
-    monkeypatch.setattr(fleet.memory, "LEAST", 0)
+    monkeypatch.setattr(fleet.dirty, "LEAST", 0)
     _, ingest = run(plant, 3, set())
     with ingest._engine.connect() as tx:
         stored = tx.scalar(select(func.sum(DEVICE.c.reports)))
