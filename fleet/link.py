@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -63,7 +63,7 @@ class Link:
         self._client = self._make()
 
     def _make(self) -> BufferedClient:
-        client = BufferedClient(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=self._protocol)
+        client = BufferedClient(self._client_id, self._protocol, self._hear)
         if self._broker.user is not None:
             client.username_pw_set(self._broker.user, self._broker.password)
         if self._broker.tls:
@@ -71,7 +71,8 @@ class Link:
         client.will_set(self._state_topic, self._state(online=False, reason="lost"), qos=1, retain=self._retain_state)
         client.reconnect_delay_set(1, 30)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_connect_fail, client.on_message = self._on_connect_fail, self._on_message
+        client.on_connect_fail = self._on_connect_fail
+        client.on_message = lambda _client, _data, message: self._hear(message.topic, bytes(message.payload))
         client.on_pre_connect, client.on_subscribe = self._on_pre_connect, self._on_subscribe
         return client
 
@@ -199,9 +200,10 @@ class Link:
             fault = handshake_fault(self._broker)
             self._say(f"{self._broker}: {fault or 'no broker answers here'}; trying again until one does")
 
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self.messages.append(Message(message.topic, bytes(message.payload), self._clock_ms()))
-        self.arrived.set()
+    def _hear(self, topic: str, payload: bytes) -> None:
+        self.messages.append(Message(topic, payload, self._clock_ms()))
+        if not self.arrived.is_set():
+            self.arrived.set()
 
 
 def _filters(shard: int | None) -> list[str]:

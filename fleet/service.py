@@ -43,7 +43,8 @@ class Announce(Protocol):
 
 
 class Monitor:
-    """Turns of the monitor. A batch is taken every `BATCH_S` while messages come, and every `TICK_S` for requests.
+    """Turns of the monitor. A batch is taken every `BATCH_S` while messages come, or as soon as the one before is done
+    where that takes longer, and every `TICK_S` for requests.
 
     `tend` is called every turn, for what else has to be kept alive, and `observe` with what the turn did;
     `monotonic_ms` is a clock that nobody sets. `limits`: how long what is kept.
@@ -78,9 +79,11 @@ class Monitor:
         """Work until `stop` is set; what came until then is stored."""
         self._link.start()
         try:
+            began_ms = 0.0
             while not stop.is_set():
                 self._link.arrived.wait(TICK_S)
-                stop.wait(BATCH_S)
+                stop.wait(max(0.0, BATCH_S - (self._monotonic_ms() - began_ms) / 1000))
+                began_ms = self._monotonic_ms()
                 self.turn()
                 self.beat()
         finally:

@@ -18,6 +18,9 @@ from fleet.migrations import migrate, version_of
 from fleet.schema import METADATA, SCHEMA_VERSION
 
 BUSY_MS = 10_000
+CACHE_KIB, CHECKPOINT_PAGES = 64 * 1024, 8_000
+"""SQLite's memory for pages, and after how many of 4 KiB the log goes into the file: reports of many devices come to
+pages all over the tables, which its own 2 MiB do not hold."""
 CONNECT_S, STATEMENT_MS = 10, 120_000
 WRITER = 0x6C696E65
 """Number of the advisory lock that the one monitor of a PostgreSQL store holds ("line")."""
@@ -111,6 +114,8 @@ def _tune(connection: Any, _record: Any) -> None:
     cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
     cursor.close()
 
 

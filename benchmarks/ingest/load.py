@@ -209,11 +209,11 @@ def measure(store: str, devices: int, minutes: int, *, workers: int = 1, from_mi
         pids = stack.enter_context(monitor(port, url, folder, workers))
         before = resource.getrusage(resource.RUSAGE_SELF)
         load = Load(port, devices, minutes)
-        began_s, cpu_s = time.monotonic(), sum(map(_cpu_s, pids))
+        began_s, cpu_s = time.monotonic(), sum(map(cpu_s, pids))
         load.run()
-        spent_s, cpu_s = time.monotonic() - began_s, sum(map(_cpu_s, pids)) - cpu_s
+        spent_s, cpu_s = time.monotonic() - began_s, sum(map(cpu_s, pids)) - cpu_s
         own_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before.ru_utime
-        memory = sum(map(_memory_mib, pids))
+        memory = sum(map(memory_mib, pids))
         load.close()
         with engine.connect() as tx:
             stored = tx.scalar(select(func.count()).select_from(REPORT))
@@ -229,14 +229,22 @@ def measure(store: str, devices: int, minutes: int, *, workers: int = 1, from_mi
         }  # fmt: skip
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """CPU time of a process and those that it started."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(cpu_s, _children(pid)))
 
 
-def _memory_mib(pid: int) -> float:
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process and those that it started."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    own = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    return own + sum(map(memory_mib, _children(pid)))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
 
 
 def _row(found: dict[str, object]) -> str:
