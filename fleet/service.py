@@ -29,6 +29,8 @@ from fleet.silences import end_changeovers
 
 BATCH_S = 0.25
 TICK_S = 0.5
+MOST = 50_000
+"""Messages of a batch, some seconds of work: of many at once each one takes less, as they are worked on as arrays."""
 HOUSE_S, HOUSE_EVERY_MS = 0.05, 30_000
 CLEAR_MS = 86_400_000
 STEP_MS = 3_000
@@ -87,7 +89,8 @@ class Monitor:
                 self.turn()
                 self.beat()
         finally:
-            self.turn()
+            while self.turn() is not None and self._link.messages:
+                pass
             self.beat(ended=True)
             with suppress(NotWritable):
                 self._leases.release()
@@ -100,7 +103,9 @@ class Monitor:
         self._tend()
         if self._leases.shared:
             self._keep_leases()
-        messages = self._in_time([self._link.messages.popleft() for _ in range(len(self._link.messages))])
+        messages = self._in_time([self._link.messages.popleft() for _ in range(min(len(self._link.messages), MOST))])
+        if self._link.messages:
+            self._link.arrived.set()
         began_ms = self._monotonic_ms()
         try:
             self._greet()

@@ -84,9 +84,12 @@ def epoch(device: int) -> int:
     return zlib.crc32(name(device).encode())
 
 
-def minute(devices: int, number: int, classes: int, seed: int, *, variety: int = 2000) -> Iterator[tuple[str, bytes]]:
+def minute(
+    devices: int, number: int, classes: int, seed: int, *, variety: int = 2000, apart_ms: int = INTERVAL_MS
+) -> Iterator[tuple[str, bytes]]:
     """Topic and payload of every device's report number `number` (from 1). The histograms are drawn from a stock of
-    `variety` for each minute, so that making them does not take longer than reading them."""
+    `variety` for each minute, so that making them does not take longer than reading them. `apart_ms`: between reports by
+    the device's clock; no more than they are really apart, else each of them corrects what is known of that clock."""
     rng = np.random.default_rng([seed, number])
     cells = shares(classes).ravel()
     stock = rng.multinomial(FRAMES // 2, cells / cells.sum(), size=min(variety, devices)) * 2  # each part stays for two
@@ -99,8 +102,8 @@ def minute(devices: int, number: int, classes: int, seed: int, *, variety: int =
             epoch=epoch(device),
             sequence=number,
             boot=1,
-            wall_ms=START_MS + number * INTERVAL_MS,
-            monotonic_ms=number * INTERVAL_MS,
+            wall_ms=START_MS + number * apart_ms,
+            monotonic_ms=number * apart_ms,
             interval_ms=INTERVAL_MS,
             model=MODEL,
             frames=FRAMES,

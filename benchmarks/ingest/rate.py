@@ -36,6 +36,7 @@ from fleet.store import open_store
 
 HERE = Path(__file__).parent
 DEVICES, MINUTES, CLASSES, SEED = 10_000, 9, 10, 1
+APART_MS = 100
 GOAL_SAME, GOAL_FASTEST = 0.8, 0.6
 PATIENCE_S = 120.0
 
@@ -125,7 +126,7 @@ def main() -> None:
         minutes = (
             message for minute in range(2, MINUTES + 1) for message in plant.minute(DEVICES, minute, CLASSES, SEED)
         )
-        wire.write_packets(first, plant.minute(DEVICES, 1, CLASSES, SEED))
+        wire.write_packets(first, plant.minute(DEVICES, 1, CLASSES, SEED, apart_ms=APART_MS))
         wire.write_packets(packets, minutes)
         programs = {
             "paho-mqtt, bare": lambda: bare("paho", packets),
