@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 
 LEAST, SHARE = 100, 8
-"""Devices that are stored in one batch: so many at least, and one for so many reports of it, so that not too much is fed
-again after a kill."""
+"""Devices that are stored in one batch: so many at least, and one for so many reports of it, so that not too much is
+fed again after a kill."""
 FRESH_MS, GAP_MS = 120_000, 10_000
 """All devices are stored within so long, so that none looks silent in the store; and what counts as time at most."""
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def write_memory(ingest: Ingest, tx: Connection, number: int, reports: int, now_ms: int) -> None:
-    """Store what the `reports` of a batch and earlier ones led to: of devices of which something else came, and of those
-    that wait longest. Where other workers share the store, also of those in which there is anything to see, as the
-    leader looks for them there."""
+    """Store what the `reports` of a batch and earlier ones led to: of devices of which something else came, and of
+    those that wait longest. Where other workers share the store, also of those in which there is anything to see, as
+    the leader looks for them there."""
     ingest.dirty.must(ingest.registry.told | ingest.ledger.apart, number)
     ingest.registry.told.clear()
     if ingest.others is not None:

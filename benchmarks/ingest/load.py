@@ -209,9 +209,9 @@ def measure(store: str, devices: int, minutes: int, *, workers: int = 1, from_mi
         pids = stack.enter_context(monitor(port, url, folder, workers))
         before = resource.getrusage(resource.RUSAGE_SELF)
         load = Load(port, devices, minutes)
-        began_s, cpu_s = time.monotonic(), sum(map(cpu_s, pids))
+        began_s, used_s = time.monotonic(), sum(map(cpu_s, pids))
         load.run()
-        spent_s, cpu_s = time.monotonic() - began_s, sum(map(cpu_s, pids)) - cpu_s
+        spent_s, used_s = time.monotonic() - began_s, sum(map(cpu_s, pids)) - used_s
         own_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before.ru_utime
         memory = sum(map(memory_mib, pids))
         load.close()
@@ -224,7 +224,7 @@ def measure(store: str, devices: int, minutes: int, *, workers: int = 1, from_mi
         return {
             "store": store + (f", {workers} workers" if workers > 1 else ""), "devices": devices, "minutes": minutes,
             "sent": sent, "stored": stored, "acked": sent - load.waiting, "median": quantiles[0], "p99": quantiles[1],
-            "worst": quantiles[2], "cpu": round(cpu_s / spent_s, 2), "memory": round(memory),
+            "worst": quantiles[2], "cpu": round(used_s / spent_s, 2), "memory": round(memory),
             "holds": stored == sent and not load.waiting and quantiles[1] < LAG_S, "own_cpu": round(own_s / spent_s, 2),
         }  # fmt: skip
 

@@ -88,8 +88,8 @@ def minute(
     devices: int, number: int, classes: int, seed: int, *, variety: int = 2000, apart_ms: int = INTERVAL_MS
 ) -> Iterator[tuple[str, bytes]]:
     """Topic and payload of every device's report number `number` (from 1). The histograms are drawn from a stock of
-    `variety` for each minute, so that making them does not take longer than reading them. `apart_ms`: between reports by
-    the device's clock; no more than they are really apart, else each of them corrects what is known of that clock."""
+    `variety` for each minute, so that making them does not take longer than reading them. `apart_ms`: between reports
+    by the device's clock; no more than they are really apart, else each corrects what is known of that clock."""
     rng = np.random.default_rng([seed, number])
     cells = shares(classes).ravel()
     stock = rng.multinomial(FRAMES // 2, cells / cells.sum(), size=min(variety, devices)) * 2  # each part stays for two

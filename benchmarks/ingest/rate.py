@@ -4,8 +4,8 @@ python benchmarks/ingest/rate.py --write          about 3 minutes
 
 All in one run: the same packets of 10,000 devices with 10 classes, published as fast as the broker takes them, to a
 bare paho-mqtt and a bare gmqtt subscriber and to `lineside-fleet serve`. A monitor's rate is from the first report that
-comes to the commit of the last one: decoded, judged, stored, and then acknowledged. Its devices are known: each has sent
-one report before. Every program is measured `--times` times; the median counts. `--write` makes rate.md of it.
+comes to the commit of the last one: decoded, judged, stored, and then acknowledged. Its devices are known: each has
+sent one report before. Every program is measured `--times` times; the median counts. `--write` makes rate.md of it.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ def main() -> None:
     print(text)
     if options.write:
         head = (
-            f"# How fast one worker takes reports in\n\nMeasured on {os.cpu_count()} cores, {platform.machine()}, Python "
-            f"{platform.python_version()}, shared with other work; medians of {options.times} runs. Date: {date.today()}. "
-            f"`benchmarks/ingest/rate.py`, {DEVICES:,} devices, {MINUTES - 1} reports each, {CLASSES} classes, seed {SEED}. "
-            "Broker and publisher share the machine.\n\n"
+            f"# How fast one worker takes reports in\n\nMeasured on {os.cpu_count()} cores, {platform.machine()}, "
+            f"Python {platform.python_version()}, shared with other work; medians of {options.times} runs. Date: "
+            f"{date.today()}. `benchmarks/ingest/rate.py`, {DEVICES:,} devices, {MINUTES - 1} reports each, {CLASSES} "
+            f"classes, seed {SEED}. Broker and publisher share the machine.\n\n"
         )
         (HERE / "rate.md").write_text(head + text + "\n")
 
