@@ -207,9 +207,12 @@ class BufferedClient(mqtt.Client):
 
     def loop_write(self) -> MQTTErrorCode:
         """Write what waits; see paho."""
-        code = super().loop_write()
-        if (link := self._buffer()) is not None:
+        link = self._buffer()
+        if link is not None:
             self._write_posted(link)
+        code = super().loop_write()
+        if link is not None:
+            link.flush()
         return code
 
     def want_write(self) -> bool:

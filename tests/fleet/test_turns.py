@@ -30,6 +30,12 @@ class SilentLink:
         self.messages, self.acks, self.retained = deque(), [], []
         self.arrived, self.connections, self.connected = threading.Event(), 0, True
 
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
     def mend(self) -> None:
         pass
 
@@ -142,3 +148,15 @@ def test_a_birth_with_a_control_character_stops_nothing(plant):
     birth = encode(msgspec.structs.replace(speaker.birth(), agent="XX"), encoding="json").replace(b"XX", b"\\ud800")
     outcome = desk.turn(Message(topics.up("press-1", "birth"), birth, 0), speaker.message(speaker.report()))
     assert (outcome.stored, outcome.rejected) == (1, 1)
+
+
+def test_more_than_one_batch_holds_waits_for_the_next_and_all_is_stored_at_the_end(plant, monkeypatch):
+    monkeypatch.setattr("fleet.service.MOST", 2)
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    desk = Desk(engine)
+    assert desk.turn(*(speaker.message(speaker.report()) for _ in range(5))).stored == 2
+    assert desk.link.arrived.is_set() and len(desk.link.messages) == 3
+    stop = threading.Event()
+    stop.set()
+    desk.monitor.run(stop)
+    assert len(stored(engine)) == 5 and not desk.link.messages
