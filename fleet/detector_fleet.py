@@ -89,7 +89,7 @@ class Watch:
 
 class DetectorFleet:
     """Detectors of all models, their peers, and the last reading of every device. `hot`: those of the devices that were
-    fed last in whose reading there is anything to see."""
+    fed last in whose reading there is anything to see; `shortest_ms`: between reports of the device that sends most."""
 
     def __init__(self, models: dict[str, Model], registry: Registry, settings: Settings) -> None:
         self.models, self.settings = models, settings
@@ -110,7 +110,7 @@ class DetectorFleet:
         intervals = [d.interval_ms or self.settings.interval_ms for d in self._registry.devices.values() if d.model]
         windows = [WEEK_MS / max(interval, 1) for interval in intervals] or [WEEK_MS / self.settings.interval_ms]
         a_week = sum(windows) / len(windows)
-        self._devices = len(windows)
+        self._devices, self.shortest_ms = len(windows), min(intervals, default=self.settings.interval_ms)
         self.page_at = threshold(len(windows), a_week, self.settings.pages_a_week)
         self.warn_at = warn_threshold(self.page_at, a_week)
         for watch in self.watches.values():

@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable, Iterable
 LEAST, SHARE = 100, 8
 """Devices that are stored in one batch: so many at least, and one for so many reports of it, so that not too much is
 fed again after a kill."""
-FRESH_MS, GAP_MS = 120_000, 10_000
-"""All devices are stored within so long, so that none looks silent in the store; and what counts as time at most."""
+FRESH_MS, LONGEST_MS, GAP_MS = 20_000, 120_000, 10_000
+"""All devices are stored within two of their intervals and so long, so that none looks silent in the store; that time at
+most, and what counts as time between two batches at most."""
 
 
 class Dirty:
@@ -41,10 +42,12 @@ class Dirty:
         self.touch(devices, batch)
         self._now.update(self._group_of(device) for device in devices)
 
-    def budget(self, reports: int, devices: int, now_ms: int) -> int:
-        """How many of `devices` are to be stored with a batch of so many `reports`."""
+    def budget(self, reports: int, devices: int, interval_ms: int, now_ms: int) -> int:
+        """How many of `devices`, which report every `interval_ms` at the fastest, are to be stored with a batch of so
+        many `reports`."""
         passed_ms, self._at_ms = min(max(now_ms - self._at_ms, 0), GAP_MS), now_ms
-        return max(LEAST, reports // SHARE, devices * passed_ms // FRESH_MS)
+        fresh_ms = min(FRESH_MS + 2 * interval_ms, LONGEST_MS)
+        return max(LEAST, reports // SHARE, devices * passed_ms // fresh_ms)
 
     def take(self, budget: int = LEAST) -> list[str]:
         """Devices that are to be stored now: those that must be, then those that have waited longest, whole groups

@@ -101,8 +101,9 @@ def test_what_must_be_stored_comes_first_and_groups_stay_together() -> None:
 
 def test_the_budget_keeps_every_device_fresh_and_a_restart_short() -> None:
     dirty = Dirty(lambda device: device)
-    assert dirty.budget(0, 50, 1_000_000) == fleet.dirty.LEAST
-    assert dirty.budget(8_000, 50, 1_000_250) == 1_000, "one for eight reports"
-    assert dirty.budget(400, 120_000, 1_000_500) == 250, "120,000 devices in 120 s, and a quarter of a second passed"
-    assert dirty.budget(400, 120_000, 900_000) == fleet.dirty.LEAST, "the clock was set back"
-    assert dirty.budget(400, 120_000, 99_000_000) == 10_000, "ten seconds at most count as passed"
+    assert dirty.budget(0, 50, 60_000, 1_000_000) == fleet.dirty.LEAST
+    assert dirty.budget(8_000, 50, 60_000, 1_000_250) == 1_000, "one for eight reports"
+    assert dirty.budget(400, 120_000, 60_000, 1_000_500) == 250, "120,000 devices in 120 s, and a quarter of one passed"
+    assert dirty.budget(400, 120_000, 10_000, 1_000_750) == 750, "a device of 10 s looks silent after 60 s"
+    assert dirty.budget(400, 120_000, 60_000, 900_000) == fleet.dirty.LEAST, "the clock was set back"
+    assert dirty.budget(400, 120_000, 60_000, 99_000_000) == 10_000, "ten seconds at most count as passed"
