@@ -13,8 +13,8 @@ LEAST, SHARE = 100, 8
 """Devices that are stored in one batch: so many at least, and one for so many reports of it, so that not too much is
 fed again after a kill."""
 FRESH_MS, LONGEST_MS, GAP_MS = 20_000, 120_000, 10_000
-"""All devices are stored within two of their intervals and so long, so that none looks silent in the store; that time at
-most, and what counts as time between two batches at most."""
+"""All devices are stored within two of their intervals and so long, so that none looks silent in the store; the longest
+time that this may be, and what counts as time between two batches at most."""
 
 
 class Dirty:
