@@ -280,26 +280,28 @@ class DetectorFleet:
         found = part.judge(watch.detector)
         for entry, score in zip(part.entries, found.score.tolist(), strict=True):
             entry.score = score
-        speaks = np.array([self._registry.get(name).model == watch.model.model for name in part.devices])
+        speaks = np.array([device.model == watch.model.model for device in part.known])
         peers = part.groups.count(part.peer_rows)
         self._note(watch, part.entries, part.rows, found, peers=peers, frozen=found.frozen, speaks=speaks)
-        for at in np.flatnonzero(speaks):
-            self.readings.place(part.devices[at], watch.page, int(part.rows[at]))
-        self._judge_alone(watch, part, speaks)
+        for device, row, speaker in zip(part.devices, part.rows.tolist(), speaks.tolist(), strict=True):
+            if speaker:
+                self.readings.place(device, watch.page, row)
+        if watch.alone is not None:
+            self._judge_alone(watch.alone, part, speaks)
 
-    def _judge_alone(self, watch: Watch, part: _Part, speaks: NDArray[np.bool_]) -> None:
+    def _judge_alone(self, alone: Watch, part: _Part, speaks: NDArray[np.bool_]) -> None:
         """Judge the sentinels among the devices of this part once more, by what they alone show."""
-        get, sentinels = self._registry.get, self._registry.sentinels
-        at = np.array([k for k, name in enumerate(part.devices) if name in sentinels(get(name).group)], np.intp)
-        if watch.alone is None or not len(at):
+        sentinels = frozenset[str]().union(*map(self._registry.sentinels, set(part.places)))
+        at = np.array([k for k, name in enumerate(part.devices) if name in sentinels], np.intp)
+        if not len(at):
             return
-        entries = [part.entries[k] for k in at]
-        rows = watch.alone.place([entry.device for entry in entries])
-        found = watch.alone.detector.update(rows, part.cells[at], part.frames[at], part.same[at], part.identical[at])
+        entries = [part.entries[k] for k in at.tolist()]
+        rows = alone.place([entry.device for entry in entries])
+        found = alone.detector.update(rows, part.cells[at], part.frames[at], part.same[at], part.identical[at])
         none = np.zeros(len(at), np.int64)
-        self._note(watch.alone, entries, rows, found, peers=none, frozen=none, speaks=speaks[at])
+        self._note(alone, entries, rows, found, peers=none, frozen=none, speaks=speaks[at])
         for entry, row in zip(entries, rows.tolist(), strict=True):
-            self.readings.place_alone(entry.device, watch.alone.page, row)
+            self.readings.place_alone(entry.device, alone.page, row)
 
     def _note(
         self,
@@ -348,8 +350,10 @@ class _Part:
     def __init__(self, watch: Watch, groups: PeerGroups, registry: Registry, entries: list[Entry]) -> None:
         self.entries, self.groups = entries, groups
         self.devices = [entry.device for entry in entries]
+        self.known = [registry.get(device) for device in self.devices]
+        self.places = [device.group for device in self.known]
         self.rows = watch.place(self.devices)
-        self.peer_rows = groups.place(self.devices, [registry.get(device).group for device in self.devices])
+        self.peer_rows = groups.place(self.devices, self.places)
         self.cells = dense([entry.cells for entry in entries], watch.streams.masks.shape[1])
         self.frames = self.cells.sum(axis=1)
         self.same = np.array([entry.same for entry in entries], np.int64)

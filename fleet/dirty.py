@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
-LEAST, SHARE = 100, 8
+LEAST, SHARE = 100, 16
 """Devices that are stored in one batch: so many at least, and one for so many reports of it, so that not too much is
 fed again after a kill."""
 FRESH_MS, LONGEST_MS, GAP_MS = 20_000, 120_000, 10_000

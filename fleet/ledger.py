@@ -104,7 +104,7 @@ class Ledger:
             mark = self.marks.get(spool)
             if mark is not None and spool not in apart and mark.follow(report.sequence):
                 self._touch(spool)
-                entries.append(self._entry(arrival))
+                entries.append(_entry(arrival, self._time(arrival)))
             else:
                 apart.add(spool)
                 others.append(arrival)
@@ -126,7 +126,7 @@ class Ledger:
         held = self._held(tx, unique) | fresh
         entries: dict[Key, Entry] = {}
         for key in sorted(unique.keys() - held):
-            entry = self._entry(unique[key])
+            entry = _entry(unique[key], self._time(unique[key]))
             if entry.report.merged:
                 entry = self._merge(tx, key, entry, entries)
             entries[key] = entry
@@ -197,22 +197,6 @@ class Ledger:
             return max(min(report.monotonic_ms + offset, arrival.received_ms), 0)
         return min(report.wall_ms, arrival.received_ms) if report.flags & CLOCK_SYNCED else arrival.received_ms
 
-    def _entry(self, arrival: Arrival) -> Entry:
-        report = arrival.report
-        return Entry(
-            device=arrival.device,
-            report=report,
-            payload=arrival.payload,
-            received_ms=arrival.received_ms,
-            at_ms=self._time(arrival),
-            cells=report.histogram.cells,
-            frames=report.frames,
-            dropped=report.dropped,
-            same=report.same,
-            identical=report.identical,
-            live=arrival.live,
-        )
-
     def _held(self, tx: Connection, unique: dict[Key, Arrival]) -> set[Key]:
         """Keys that the store already holds, as themselves or inside of a merged report."""
         old = [key for key in unique if self._may_be_held(key)]
@@ -277,20 +261,14 @@ def stored_after(
 
 
 def _stored(row: Row[Any]) -> Entry:
-    report = read_report(row.payload)
-    return Entry(
-        device=row.device,
-        report=report,
-        payload=row.payload,
-        received_ms=row.received_ms,
-        at_ms=row.at_ms,
-        cells=report.histogram.cells,
-        frames=report.frames,
-        dropped=report.dropped,
-        same=report.same,
-        identical=report.identical,
-        live=row.live,
-    )
+    return _entry(Arrival(row.device, read_report(row.payload), row.payload, row.received_ms, row.live), row.at_ms)
+
+
+def _entry(arrival: Arrival, at_ms: int) -> Entry:
+    device, report, payload, received_ms, live = arrival
+    cells = report.histogram.cells
+    counts = report.frames, report.dropped, report.same, report.identical
+    return Entry(device, report, payload, received_ms, at_ms, cells, *counts, live)
 
 
 def _subtract(entry: Entry, rows: Iterable[Any]) -> Entry:

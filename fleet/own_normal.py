@@ -45,10 +45,10 @@ class OwnNormal:
 
     def hear(self, tx: Connection, devices: Iterable[str], now_ms: int) -> None:
         """Begin with those that speak for a model for the first time."""
-        fresh = {}
+        fresh, known, begun = {}, self._registry.devices, self._begun.get
         for device in devices:
-            model = self._registry.get(device).model
-            if model is not None and self._begun.get(device) != model:
+            model = known[device].model
+            if begun(device) != model and model is not None:
                 fresh[device] = model
         self._begin(tx, fresh, now_ms)
 

@@ -222,21 +222,18 @@ class Registry:
 
     def hear_report(self, entry: Entry) -> bool:
         """Count a new report. True when the device speaks for another model than before."""
-        report, device = entry.report, self.devices.get(entry.device)
-        if device is None:
-            device = self.get(entry.device)
+        report, device = entry.report, self.devices.get(entry.device) or self.get(entry.device)
         device.first_seen_ms = device.first_seen_ms or entry.received_ms
         device.reports += 1
         device.frames = min(device.frames + entry.frames, MOST)
         device.dropped = min(device.dropped + entry.dropped, MOST)
         heard_ms = entry.received_ms if entry.live else entry.at_ms
-        newest = entry.live or heard_ms >= (device.last_report_ms or 0)
-        self.revision += device.model is None
         changed = False
-        if newest:
-            model = report.model.hex()
-            changed = device.model is not None and device.model != model
-            device.last_report_ms, device.model = heard_ms, model
+        if entry.live or heard_ms >= (device.last_report_ms or 0):
+            device.last_report_ms, before = heard_ms, device.model
+            if before != (model := report.model.hex()):
+                self.revision += before is None
+                changed, device.model = before is not None, model
             device.interval_ms = device.interval_ms or max(report.interval_ms, 1)
         if report.quality:
             self.quality(entry.device).add(report.quality)

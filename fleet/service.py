@@ -31,6 +31,8 @@ BATCH_S = 0.25
 TICK_S = 0.5
 MOST = 50_000
 """Messages of a batch, some seconds of work: of many at once each one takes less, as they are worked on as arrays."""
+PARTS = 32
+"""Into so many parts a batch is cut that cannot be dealt with."""
 HOUSE_S, HOUSE_EVERY_MS = 0.05, 30_000
 CLEAR_MS = 86_400_000
 STEP_MS = 3_000
@@ -192,28 +194,27 @@ class Monitor:
             self._connections = connections
 
     def _store(self, messages: list[Message]) -> Outcome:
-        """Store the messages; one that nothing foresaw is set aside alone, so that it does not stop the fleet."""
+        """Store the messages. One that nothing foresaw is set aside alone, so that it does not stop the fleet: what came
+        with it is stored in ever smaller parts, as each failure has everything read from the store again."""
         try:
             return self._ingest.process(read_batch(messages), self._clock_ms(), hearing=self._link.connected)
         except (NotWritable, Fenced):
             raise
-        except Exception:
-            if not messages:
+        except Exception as error:
+            parted = apart(messages) if len(messages) == 1 else messages
+            if not parted:
                 raise
-        outcome = Outcome()
-        for message in apart(messages):
-            outcome.add(self._store_alone(message))
+            if len(parted) == 1:
+                return self._set_aside(parted[0], error)
+        outcome, size = Outcome(), -(-len(parted) // PARTS)
+        for start in range(0, len(parted), size):
+            outcome.add(self._store(parted[start : start + size]))
         return outcome
 
-    def _store_alone(self, message: Message) -> Outcome:
-        try:
-            return self._ingest.process(read_batch([message]), self._clock_ms())
-        except (NotWritable, Fenced):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next message is not to suffer
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._say(f"{message.topic}: a message that cannot be dealt with is set aside: {reason}")
-            return self._ingest.process(set_aside(message, reason), self._clock_ms())
+    def _set_aside(self, message: Message, error: Exception) -> Outcome:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._say(f"{message.topic}: a message that cannot be dealt with is set aside: {reason}")
+        return self._ingest.process(set_aside(message, reason), self._clock_ms())
 
     def beat(self, *, ended: bool = False) -> None:
         """Leave word in the store of whether the broker and the store answer; a store that does not is no error."""

@@ -26,6 +26,8 @@ class Watermark:
     4
     """
 
+    __slots__ = ("_beyond", "_seen", "_seen_ms", "contiguous", "highest", "missing")
+
     def __init__(self, contiguous: int = 0, missing: int = 0) -> None:
         self.contiguous, self.missing = contiguous, missing
         self.highest = contiguous

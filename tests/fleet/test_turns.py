@@ -96,6 +96,24 @@ def test_one_message_that_nothing_foresaw_is_set_aside_alone(plant, monkeypatch,
     assert desk.ingest.fleet.readings["good-1"].windows == 2
 
 
+def test_it_costs_few_transactions_to_find_one_message_among_many(plant, monkeypatch):
+    engine, evil = plant.open(), plant.speaker("evil-1")
+    good = [plant.speaker(f"good-{k:04d}") for k in range(1500)]
+    hear, process, spent = Registry.hear_report, Ingest.process, []
+
+    def stumble(self, entry):
+        if entry.device == "evil-1":
+            raise OverflowError("too large")
+        return hear(self, entry)
+
+    monkeypatch.setattr(Registry, "hear_report", stumble)
+    monkeypatch.setattr(Ingest, "process", lambda *given, **named: spent.append(1) or process(*given, **named))
+    messages = [one.message(one.report()) for one in good]
+    outcome = Desk(engine).turn(*messages[:700], evil.message(evil.report()), *messages[700:])
+    assert (outcome.stored, outcome.rejected) == (1500, 1)
+    assert len(spent) <= 1 + 32 + 32 + 32 + 1
+
+
 def test_a_failure_that_no_message_causes_is_raised(plant, monkeypatch):
     desk = Desk(plant.open())
     monkeypatch.setattr("fleet.ingest.pending", lambda *_: 1 / 0)
