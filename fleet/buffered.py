@@ -20,6 +20,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 
 READ, WAITING = 1 << 18, 1 << 22
 """Bytes that are read at once, and that may wait to be written before more is taken."""
+POSTED = 64
+"""Lots of packets that may wait: acknowledgements are cumulative, and devices send again what has none."""
 LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 PUBLISH = 3
 
@@ -75,10 +77,7 @@ def read_publish(held: bytes, at: int, *, five: bool) -> tuple[Publish | None, i
         start = start + size if start > 0 else end + 1
     if start > end or not topic or (quality and not number):
         return None, end
-    try:
-        return Publish(topic.decode(), held[start:end], number), end
-    except UnicodeDecodeError:
-        return None, end
+    return Publish(topic.decode(errors="replace"), held[start:end], number), end
 
 
 def _varint(held: bytes, at: int) -> tuple[int, int]:
@@ -100,6 +99,7 @@ class Buffered:
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._held, self._at, self._until = b"", 0, 0
+        self._more: list[bytes] = []
         self._end: OSError | None = None
         self._out = bytearray()
 
@@ -111,7 +111,7 @@ class Buffered:
         return self._inner.pending() if isinstance(self._inner, ssl.SSLSocket) else 0
 
     def fill(self) -> None:
-        """Read what has come; the end of the connection is kept for `recv`."""
+        """Read what has come; the end of the connection is kept for `recv`. Parts of one packet are joined once."""
         try:
             more = self._inner.recv(READ)
         except LATER:
@@ -121,8 +121,12 @@ class Buffered:
             return
         if not more:
             self._end = ConnectionResetError("the broker has closed the connection")
-        self._held, self._at = self._held[self._at :] + more, 0
-        self._until = 0
+        self._more.append(more)
+        body, size = _varint(self._held, self._at + 1)
+        if len(self._held) + sum(map(len, self._more)) >= body + size:
+            self._held, self._at = b"".join([self._held[self._at :], *self._more]), 0
+            self._more.clear()
+        self._until = self._at
 
     def publishes(self, *, five: bool) -> Iterator[Publish]:
         """The PUBLISH packets that come next and are there as a whole."""
@@ -149,10 +153,15 @@ class Buffered:
 
     def send(self, data: bytes) -> int:
         """Take all of it, to be written by `flush`; BlockingIOError while too much waits."""
-        if len(self._out) > WAITING:
+        if not self.room:
             raise BlockingIOError
         self._out += data
         return len(data)
+
+    @property
+    def room(self) -> bool:
+        """Whether `send` takes anything."""
+        return len(self._out) <= WAITING
 
     @property
     def unwritten(self) -> bool:
@@ -180,12 +189,22 @@ class BufferedClient(mqtt.Client):
     ) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol)
         self._five, self._heard = protocol == MQTTProtocolVersion.MQTTv5, heard
-        self._posted: deque[bytes] = deque()
+        self._answers: deque[bytes] = deque()
+        self._posted: deque[bytes] = deque(maxlen=POSTED)
+        self.failure: Exception | None = None
 
     def post(self, packets: bytes) -> None:
-        """Whole packets that need no answer; they go out with the next one that is published, or are lost with the
-        connection."""
+        """Whole packets that need no answer; they go out with the next one that is published. They are lost with the
+        connection, and the oldest of them where the broker does not read."""
         self._posted.append(packets)
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        """Stay connected; see paho. Whatever this raises ends its thread, and is kept as `failure`."""
+        try:
+            return super().loop_forever(timeout, retry_first_connection)
+        except Exception as error:  # noqa: BLE001 - a thread that nobody waits for
+            self.failure = error
+            return MQTTErrorCode.MQTT_ERR_UNKNOWN
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Read what has come; see paho."""
@@ -198,7 +217,7 @@ class BufferedClient(mqtt.Client):
             for publish in link.publishes(five=self._five):
                 self._heard(publish.topic, publish.payload)
                 if publish.number is not None:
-                    self._posted.append(struct.pack("!BBH", 0x40, 2, publish.number))
+                    self._answers.append(struct.pack("!BBH", 0x40, 2, publish.number))
             if not link.open_packet():
                 self._write_posted(link)
                 break
@@ -221,12 +240,10 @@ class BufferedClient(mqtt.Client):
         return super().want_write() or bool(link and link.unwritten)
 
     def _write_posted(self, link: Buffered) -> None:
-        """Write packets that were posted; those that were for another connection are lost."""
-        while self._posted:
-            packets = self._posted.popleft()
-            if self.is_connected():
-                with suppress(BlockingIOError):
-                    link.send(packets)
+        """Write answers and packets that were posted, those for which there is no room later."""
+        for waiting in (self._answers, self._posted):
+            while waiting and self.is_connected() and link.room:
+                link.send(waiting.popleft())
         link.flush()
 
     def _buffer(self) -> Buffered | None:
@@ -235,4 +252,7 @@ class BufferedClient(mqtt.Client):
 
     def _create_socket(self) -> Any:
         """paho's own way to a socket, which it has no public name for; without it everything works, only slower."""
-        return Buffered(super()._create_socket())
+        inner = super()._create_socket()
+        self._answers.clear()  # these were for another connection
+        self._posted.clear()
+        return Buffered(inner)

@@ -18,7 +18,7 @@ from fleet.ledger import Entry
 from fleet.models import Model
 from fleet.peers import SPARE, PeerGroups
 from fleet.reading import LOW, STIRRING, Page, Reading, Readings, excess
-from fleet.registry import Registry
+from fleet.registry import SHORTEST_MS, Registry
 
 WEEK_MS = 604_800_000
 NEWS = 50
@@ -89,7 +89,7 @@ class Watch:
 
 class DetectorFleet:
     """Detectors of all models, their peers, and the last reading of every device. `hot`: those of the devices that were
-    fed last in whose reading there is anything to see; `shortest_ms`: between reports of the device that sends most."""
+    fed last in whose reading there is anything to see."""
 
     def __init__(self, models: dict[str, Model], registry: Registry, settings: Settings) -> None:
         self.models, self.settings = models, settings
@@ -107,16 +107,16 @@ class DetectorFleet:
     def set_threshold(self) -> None:
         """Fit the scores that warn and page to the number of devices and of their reports a week."""
         self._revision = self._registry.revision
-        intervals = [d.interval_ms or self.settings.interval_ms for d in self._registry.devices.values() if d.model]
-        windows = [WEEK_MS / max(interval, 1) for interval in intervals] or [WEEK_MS / self.settings.interval_ms]
-        a_week = sum(windows) / len(windows)
-        self._devices, self.shortest_ms = len(windows), min(intervals, default=self.settings.interval_ms)
+        default_ms = self.settings.interval_ms
+        intervals = [d.interval_ms or default_ms for d in self._registry.devices.values() if d.model] or [default_ms]
+        windows = WEEK_MS / np.maximum(intervals, SHORTEST_MS)
+        a_week, usual, self._devices = float(windows.mean()), float(np.median(windows)), len(windows)
         self.page_at = threshold(len(windows), a_week, self.settings.pages_a_week)
         self.warn_at = warn_threshold(self.page_at, a_week)
         for watch in self.watches.values():
             for one in watch.both():
                 one.detector.page, one.detector.warn = self.page_at, self.warn_at
-                one.detector.clear_windows = max(60, round(self.settings.clear_ms * a_week / WEEK_MS))
+                one.detector.clear_windows = max(60, round(self.settings.clear_ms * usual / WEEK_MS))
 
     def watch(self, model_id: str) -> Watch | None:
         """Detector of a model; None while nothing is known of it, or where its baseline is of no use."""

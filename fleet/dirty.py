@@ -59,7 +59,7 @@ class Dirty:
             if len(taken) >= budget:
                 break
             taken += sorted(self._waiting.pop(group)[1])
-        return taken
+        return list(dict.fromkeys(taken))  # one that moved may have waited in two groups
 
     def clean(self, batch: int) -> int:
         """The number of a batch up to which the store has everything; `batch` is the last one."""

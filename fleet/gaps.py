@@ -21,12 +21,11 @@ def write_gaps(tx: Connection, entries: list[Entry]) -> None:
 
 
 def _row(entry: Entry) -> dict[str, object]:
-    """Epoch and sequence tell gaps apart; boots may be counted anew."""
     report = entry.report
     return {
         "device": entry.device,
         "boot": report.boot,
-        "monotonic_ms": max(0, report.monotonic_ms - report.interval_ms),
+        "monotonic_ms": report.monotonic_ms,
         "kind": KIND,
         "at_ms": entry.at_ms,
         "text": f"{_BEGIN}{report.epoch:08x} from report {first_of(report)}: frames of before are in no report",

@@ -59,6 +59,10 @@ class Batch(msgspec.Struct):
     events: list[tuple[str, Event, int]] = []
     rejects: list[Reject] = []
 
+    def join(self, later: Batch) -> Batch:
+        """What came in both."""
+        return Batch(*(getattr(self, name) + getattr(later, name) for name in self.__struct_fields__))
+
     def only(self, mine: Callable[[str], bool]) -> Batch:
         """What is of devices that are `mine`, and what is of nobody."""
         return Batch(

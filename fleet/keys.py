@@ -307,5 +307,6 @@ use_identity_as_username true
 use_username_as_clientid true
 allow_anonymous false
 set_tcp_nodelay true
+max_packet_size 1048576
 persistence false
 """

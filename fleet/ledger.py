@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import bindparam, delete, func, select, tuple_
 from sqlalchemy.engine import Connection, Row
 
 from device_agent.contract.histogram import dense_cells, sparse_counts
@@ -28,6 +28,8 @@ COLUMNS = (
 )  # fmt: skip
 CHUNK = 300
 UNKNOWN = 2**62
+BOOTS = 100
+"""So many boots of a device are remembered by their clocks."""
 LATEST_MS = 2 * 3_600_000
 """A live report expires after an hour on the broker: one that seems later than this shows that a clock was set."""
 
@@ -69,6 +71,7 @@ class Ledger:
         self.apart: set[str] = set()
         self.replaced: list[tuple[str, int, bytes]] = []
         self._moved: set[tuple[str, int]] = set()
+        self._begun: list[tuple[str, int]] = []
 
     @classmethod
     def load(cls, tx: Connection, mine: Callable[[str], bool] = lambda _device: True) -> Ledger:
@@ -158,7 +161,12 @@ class Ledger:
         """Store the entries of a batch, and the clock offsets that they moved."""
         if entries:
             append(tx, REPORT, COLUMNS, [_row(entry, batch) for entry in entries])
-        moved = [{"device": d, "boot": b, "offset_ms": self._offsets[d, b]} for d, b in sorted(self._moved)]
+        old = [{"of": device, "last": boot - BOOTS} for device, boot in self._begun if boot > BOOTS]
+        if old:
+            tx.execute(delete(BOOT).where(BOOT.c.device == bindparam("of"), BOOT.c.boot <= bindparam("last")), old)
+        self._begun.clear()
+        at = sorted(self._moved & self._offsets.keys())
+        moved = [{"device": device, "boot": boot, "offset_ms": self._offsets[device, boot]} for device, boot in at]
         upsert(tx, BOOT, moved)
 
     def write_marks(self, tx: Connection, devices: list[str]) -> None:
@@ -184,7 +192,11 @@ class Ledger:
 
     def _observe_clock(self, arrival: Arrival) -> None:
         key, offset = (arrival.device, arrival.report.boot), arrival.received_ms - arrival.report.monotonic_ms
-        known = self._offsets.get(key, UNKNOWN)
+        known = self._offsets.get(key)
+        if known is None:
+            known = UNKNOWN
+            self._begun.append(key)
+            self._offsets.pop((arrival.device, arrival.report.boot - BOOTS), None)
         if offset < known or offset - known > LATEST_MS:
             self._offsets[key] = offset
             self._moved.add(key)

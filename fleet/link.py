@@ -19,7 +19,11 @@ from device_agent.contract.session import State
 from fleet.buffered import BufferedClient, publish_packet
 from fleet.inbox import Message
 
-WAITING = 200_000
+WAITING, SENT_AGAIN = 200_000, ("/report", "/backfill")
+"""Messages that may wait, and of which kinds no more are taken then: devices send again what is not acknowledged. Of
+others, which are few, as many again."""
+LARGEST = 1 << 20
+"""Bytes of a packet that the broker may send: many times what any of ours has."""
 KEEPALIVE_S = 30
 ACK_EXPIRY_S = 60
 ANSWER_MS = 3_000
@@ -31,9 +35,9 @@ KINDS = ("state", "birth", "report", "backfill", "event")
 class Link:
     """A connection that keeps itself alive; MQTT 5 first, 3.1.1 for a broker that does not speak it.
 
-    `messages` and `arrived` are what came; `connections` grows by one with each session. `say` takes one line for
-    people when the broker comes or goes. `shared`: other workers serve other shards; each then has a state of its own,
-    which is not retained, as workers come and go.
+    `messages` and `arrived` are what came, `missed` counts what came while too much waited; `connections` grows by one
+    with each session. `say` takes one line for people when the broker comes or goes. `shared`: other workers serve
+    other shards; each then has a state of its own, which is not retained, as workers come and go.
     """
 
     def __init__(
@@ -52,14 +56,15 @@ class Link:
         self._retain_state = not shared
         self._state_topic = f"{topics.FLEET_STATE}/{client_id}" if shared else topics.FLEET_STATE
         self._clock_ms, self._say = clock_ms, say
-        self.messages: deque[Message] = deque(maxlen=WAITING)
+        self.messages: deque[Message] = deque()
         self.arrived = threading.Event()
         self.connections = 0
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._refused, self._answered = False, False
         self._asked_ms: int | None = None
-        self._silent = False
+        self._silent = self._deaf = False
         self._left = 0
+        self.missed = 0
         self._client = self._make()
 
     def _make(self) -> BufferedClient:
@@ -72,22 +77,31 @@ class Link:
         client.reconnect_delay_set(1, 30)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_connect_fail = self._on_connect_fail
-        client.on_message = lambda _client, _data, message: self._hear(message.topic, bytes(message.payload))
         client.on_pre_connect, client.on_subscribe = self._on_pre_connect, self._on_subscribe
         return client
 
     @property
     def connected(self) -> bool:
         """Whether the broker is there now."""
-        return self._client.is_connected()
+        return self._client.is_connected() and self._client.failure is None and not self._deaf
 
     def start(self) -> None:
         """Connect, and again whenever it is lost, in a thread of its own."""
-        self._client.connect_async(self._broker.host, self._broker.port, self._broker.keepalive_s or KEEPALIVE_S)
+        properties = None
+        if self._protocol == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = LARGEST
+        keepalive_s = self._broker.keepalive_s or KEEPALIVE_S
+        self._client.connect_async(self._broker.host, self._broker.port, keepalive_s, properties=properties)
         self._client.loop_start()
 
     def mend(self) -> None:
-        """Change the protocol version after a broker refused one, or did not answer it; called between batches."""
+        """Change the protocol version after a broker refused one, or did not answer it, and begin anew after a fault of
+        the client's own; called between batches."""
+        if self._client.failure is not None:
+            self._say(f"{self._broker}: the connection failed ({self._client.failure}); connecting anew")
+            self._client = self._make()
+            self.start()
         asked_ms = self._asked_ms
         if self._refused or (asked_ms is not None and self._clock_ms() - asked_ms > ANSWER_MS):
             self._refused, self._asked_ms = False, None
@@ -96,6 +110,12 @@ class Link:
             self._client.loop_stop()
             self._client = self._make()
             self.start()
+
+    def hear_no_more(self) -> None:
+        """Hear nothing from now on; what came already waits in `messages`."""
+        if self._client.is_connected():
+            for part in _parts(self._filters):
+                self._client.unsubscribe(part)
 
     def stop(self) -> None:
         """Say goodbye, so that nobody waits for the last will."""
@@ -146,7 +166,7 @@ class Link:
                 self._say(f"{self._broker}: the broker refused the connection: {str(code).lower()}; trying again")
                 self._silent = True
             return
-        self._silent = False
+        self._silent = self._deaf = False
         self._left = self._subscribe(client, self._filters)
         if not self._left:
             self._on_ready(client)
@@ -169,9 +189,15 @@ class Link:
             client.subscribe([(one, 1) for one in part])
         return len(parts)
 
-    def _on_subscribe(self, client: mqtt.Client, _data: Any, _id: int, _codes: Any, _properties: Any) -> None:
+    def _on_subscribe(self, client: mqtt.Client, _data: Any, _id: int, codes: Any, _properties: Any) -> None:
         """Only after the last of them: a device that hears "online" may send at once."""
-        if self._left:
+        refused = [code for code in codes if code.is_failure]
+        if refused and not self._deaf:
+            self._deaf = True
+            self._say(
+                f"{self._broker}: the broker does not let this monitor hear its devices: {str(refused[0]).lower()}"
+            )
+        if self._left and not self._deaf:
             self._left -= 1
             if not self._left:
                 self._on_ready(client)
@@ -201,6 +227,10 @@ class Link:
             self._say(f"{self._broker}: {fault or 'no broker answers here'}; trying again until one does")
 
     def _hear(self, topic: str, payload: bytes) -> None:
+        waiting = len(self.messages)
+        if waiting >= WAITING and (waiting >= 2 * WAITING or topic.endswith(SENT_AGAIN)):
+            self.missed += 1
+            return
         self.messages.append(Message(topic, payload, self._clock_ms()))
         if not self.arrived.is_set():
             self.arrived.set()

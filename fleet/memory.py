@@ -24,7 +24,7 @@ def write_memory(ingest: Ingest, tx: Connection, number: int, reports: int, now_
     ingest.registry.told.clear()
     if ingest.others is not None:
         ingest.dirty.must(ingest.fleet.hot, number)
-    budget = ingest.dirty.budget(reports, len(ingest.registry.devices), ingest.fleet.shortest_ms, now_ms)
+    budget = ingest.dirty.budget(reports, len(ingest.registry.devices), ingest.registry.shortest_ms, now_ms)
     devices = ingest.dirty.take(sys.maxsize if ingest.everything else budget)
     ingest.registry.write(tx, devices, number)
     ingest.ledger.write_marks(tx, devices)

@@ -11,7 +11,7 @@ from fleet.registry import UNASSIGNED
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
-NOBODY = (UNASSIGNED, "")
+NOBODY = ("", "")
 """The group of rows that no device has yet."""
 SPARE = 8
 """Room is made for one device in so many more than there are: a fleet that comes one by one is not copied for each."""
@@ -41,7 +41,8 @@ class PeerGroups:
         they are and their sums (groups, width)."""
         totals = self._sums.totals(self._group).reshape(-1, self.width - 1)
         devices = np.bincount(self._group, minlength=len(totals))
-        shared = {group: number for group, number in self._ids.items() if group[0] != UNASSIGNED and devices[number]}
+        places = ((group, number) for group, number in self._ids.items() if group[0] not in (UNASSIGNED, NOBODY[0]))
+        shared = {group: number for group, number in places if devices[number]}
         numbers = list(shared.values())
         return list(shared), np.column_stack([devices[numbers], totals[numbers]])
 

@@ -26,7 +26,11 @@ UNASSIGNED = "unassigned"
 WILL_DELAY_MS = 30_000
 CONNECTIONS = 65_536
 MOST = 2**63 - 1
+LONGEST_MS = 60_000
+"""Between reports of a device that is not known to report more often."""
 SENTINELS = 4
+SHORTEST_MS = 1000
+"""Between reports of a device, as far as it concerns others, whatever it says."""
 QUALITY_FIRST = 10
 QUALITY_WINDOWS = 3
 COLUMNS = ("device", "site", "line", "product")
@@ -137,11 +141,15 @@ class Before(NamedTuple):
 
 class Registry:
     """All devices in memory; `write` stores them. `revision` grows when one speaks for the first time or changes its
-    interval. `told`: devices that changed by something that no report tells."""
+    interval. `told`: devices that changed by something that no report tells. `shortest_ms`: between reports of the
+    device that sends most."""
 
     def __init__(self, devices: dict[str, Device] | None = None) -> None:
         self.devices = devices or {}
         self.revision = 0
+        self.shortest_ms = LONGEST_MS
+        for device in self.devices.values():
+            self._note_pace(device.interval_ms)
         self.told: set[str] = set()
         self._quality: dict[str, Quality] = {}
         self._members: dict[tuple[str, str], list[str]] | None = None
@@ -215,6 +223,7 @@ class Registry:
         if device.interval_ms != max(birth.interval_ms, 1) or device.model is None:
             self.revision += 1
         device.interval_ms = max(birth.interval_ms, 1)
+        self._note_pace(device.interval_ms)
         device.model = device.model or birth.model.hex()
         device.first_seen_ms = device.first_seen_ms or now_ms
         self.told.add(name)
@@ -234,10 +243,15 @@ class Registry:
             if before != (model := report.model.hex()):
                 self.revision += before is None
                 changed, device.model = before is not None, model
-            device.interval_ms = device.interval_ms or max(report.interval_ms, 1)
+            if device.interval_ms is None:
+                device.interval_ms = max(report.interval_ms, 1)
+                self._note_pace(device.interval_ms)
         if report.quality:
             self.quality(entry.device).add(report.quality)
         return changed
+
+    def _note_pace(self, interval_ms: int | None) -> None:
+        self.shortest_ms = min(self.shortest_ms, max(interval_ms or LONGEST_MS, SHORTEST_MS))
 
     def follow(self, tx: Connection, mine: Callable[[str], bool]) -> list[Before]:
         """Take over what other workers stored of devices that are not `mine`; what those were before that are not as
@@ -316,6 +330,8 @@ def read_places(path: Path) -> list[Device]:
             raise BadInput(f"{path}: line {number}: {error}") from None
         if place["device"] in devices:
             raise BadInput(f"{path}: line {number}: device {place['device']!r} stands there twice")
+        if place["site"] == UNASSIGNED:
+            raise BadInput(f"{path}: line {number}: site {UNASSIGNED!r} means that a device has none; leave it out")
         if not place["site"] or max(map(len, place.values())) > 64:
             raise BadInput(f"{path}: line {number}: site must be 1 to 64 characters, line and product at most 64")
         if any(category(character) in ("Cc", "Cs") for character in "".join(place.values())):

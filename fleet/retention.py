@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, tuple_
 from sqlalchemy.engine import Connection
 
 from fleet.rollup import DAY_MS, FORGOTTEN, HOUR_MS, ROLLED
-from fleet.schema import EVENT, META, REPORT, ROLLUP
+from fleet.schema import EVENT, META, REPORT, ROLLUP, SPOOL
 from fleet.shadow.tally import forget_tally
 from fleet.store import upsert
 
-SLICE = 2_000
+SLICE, CHUNK = 2_000, 300
+"""Reports that go at once, and spools in one query."""
 SPEND_S = 0.1
 
 
@@ -73,7 +74,20 @@ def _remove_reports(tx: Connection, until_ms: int) -> int:
         last = tx.scalar(select(func.max(REPORT.c.batch)))
     if last is None:
         return 0
-    return tx.execute(delete(REPORT).where(REPORT.c.batch <= last, REPORT.c.at_ms < until_ms)).rowcount
+    old = delete(REPORT).where(REPORT.c.batch <= last, REPORT.c.at_ms < until_ms)
+    gone = tx.execute(old.returning(REPORT.c.device, REPORT.c.epoch)).all()
+    _forget_spools(tx, sorted({(row.device, row.epoch) for row in gone}))
+    return len(gone)
+
+
+def _forget_spools(tx: Connection, spools: list[tuple[str, int]]) -> None:
+    """Forget those of the spools of which no report is left, where the device has another one that has some: every
+    power cut begins a spool."""
+    of_device = select(REPORT.c.epoch).where(REPORT.c.device == SPOOL.c.device)
+    empty = ~of_device.where(REPORT.c.epoch == SPOOL.c.epoch).exists() & of_device.exists()
+    for at in range(0, len(spools), CHUNK):
+        one_of = tuple_(SPOOL.c.device, SPOOL.c.epoch).in_(spools[at : at + CHUNK])
+        tx.execute(delete(SPOOL).where(one_of & empty))
 
 
 def store_bytes(tx: Connection) -> int:

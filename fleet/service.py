@@ -18,19 +18,18 @@ from device_agent.contract.errors import NotWritable
 from device_agent.contract.session import Ack
 from fleet.alerts import Change, read_alerts
 from fleet.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
-from fleet.inbox import Message, apart, read_batch, set_aside
+from fleet.inbox import Batch, Message, apart, read_batch, set_aside
 from fleet.ingest import Ingest, Outcome
 from fleet.leases import ALL, Fenced
 from fleet.link import Link
 from fleet.operations.metrics import Turn
+from fleet.read_ahead import ReadAhead
 from fleet.retention import Limits, retain
 from fleet.rollup import roll
 from fleet.silences import end_changeovers
 
 BATCH_S = 0.25
 TICK_S = 0.5
-MOST = 50_000
-"""Messages of a batch, some seconds of work: of many at once each one takes less, as they are worked on as arrays."""
 PARTS = 32
 """Into so many parts a batch is cut that cannot be dealt with."""
 HOUSE_S, HOUSE_EVERY_MS = 0.05, 30_000
@@ -69,10 +68,11 @@ class Monitor:
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:
         self._engine, self._ingest, self._link = engine, ingest, link
+        self._waiting = ReadAhead(link.messages)
         self._announce, self._say, self._clock_ms = announce, say, clock_ms
         self._monotonic_ms, self._tend, self._observe = monotonic_ms, tend, observe
         self._ahead_ms = clock_ms() - monotonic_ms()
-        self._connections = 0
+        self._connections = self._missed = 0
         self._failing = False
         self._limits, self._house_ms = limits, 0.0
         self._leases, self._lease_ms = ingest.leases, 0.0
@@ -90,13 +90,16 @@ class Monitor:
                 began_ms = self._monotonic_ms()
                 self.turn()
                 self.beat()
-        finally:
-            while self.turn() is not None and self._link.messages:
+            self._link.hear_no_more()
+            while self.turn() is not None and self._waiting:
                 pass
-            self.beat(ended=True)
-            with suppress(NotWritable):
-                self._leases.release()
-            self._link.stop()
+        finally:
+            try:
+                self.beat(ended=True)
+                with suppress(NotWritable):
+                    self._leases.release()
+            finally:
+                self._link.stop()
 
     def turn(self) -> Outcome | None:
         """Take what came, store it, answer. None when the store failed: then everything is tried again."""
@@ -105,29 +108,34 @@ class Monitor:
         self._tend()
         if self._leases.shared:
             self._keep_leases()
-        messages = self._in_time([self._link.messages.popleft() for _ in range(min(len(self._link.messages), MOST))])
-        if self._link.messages:
-            self._link.arrived.set()
+        messages, batch = self._waiting.take()
+        if self._clock_was_set():
+            messages = [message._replace(received_ms=self._clock_ms()) for message in messages]
+            batch = None
         began_ms = self._monotonic_ms()
         try:
             self._greet()
-            outcome = self._store(messages)
+            with self._waiting.reading():
+                outcome = self._store(messages, batch)
         except Fenced as error:
             self._say(f"{error}; they send again what was not acknowledged")
+            self._waiting.put_back(messages, batch)
             self._keep_leases(anew=True)
             return None
         except NotWritable as error:
-            self._link.messages.extendleft(reversed(messages))
+            self._waiting.put_back(messages, batch)
             if not self._failing:
                 self._say(f"{error}; nothing is acknowledged, trying again")
             self._failing = True
             self._tell_turn(Outcome(), messages, began_ms)
             return None
+        if self._waiting:
+            self._link.arrived.set()
         if self._failing:
             self._say("the store can be written again")
         self._failing = False
         self._tell_turn(outcome, messages, began_ms)
-        self._answer(outcome)
+        self._tell_missed()
         self._keep_house()
         return outcome
 
@@ -166,23 +174,28 @@ class Monitor:
                 changes=tuple((one.what, one.alert.severity) for one in outcome.changes if one.what in TOLD),
                 lag_s=max(0.0, lag_ms / 1000),
                 spent_s=(self._monotonic_ms() - began_ms) / 1000,
-                waiting=len(self._link.messages),
+                waiting=len(self._waiting),
                 connected=self._link.connected,
                 failing=self._failing,
                 shards=len(self._leases.held),
             )
         )
 
-    def _in_time(self, messages: list[Message]) -> list[Message]:
-        """The messages. After a step of the wall clock they came now, and all that was learnt by the clock is void."""
+    def _tell_missed(self) -> None:
+        if self._link.missed > self._missed:
+            missed, self._missed = self._link.missed - self._missed, self._link.missed
+            self._say(f"{missed} messages came while too many waited and were left out; devices send reports again")
+
+    def _clock_was_set(self) -> bool:
+        """Whether the wall clock made a step: then messages came now, and all that was learnt by the clock is void."""
         now_ms = self._clock_ms()
         ahead_ms = now_ms - self._monotonic_ms()
         step_ms, self._ahead_ms = ahead_ms - self._ahead_ms, ahead_ms
         if abs(step_ms) < STEP_MS:
-            return messages
+            return False
         self._say(f"the clock of this machine was set by {step_ms / 1000:+.0f} s; times of devices are learnt anew")
         self._ingest.ledger.forget_clocks()
-        return [message._replace(received_ms=now_ms) for message in messages]
+        return True
 
     def _greet(self) -> None:
         """After a connect: what is open is retained on the broker, what was closed while nobody listened is not."""
@@ -193,11 +206,13 @@ class Monitor:
                     self._retain(alert, gone=alert.closed_ms is not None or bool(alert.inhibited_by))
             self._connections = connections
 
-    def _store(self, messages: list[Message]) -> Outcome:
-        """Store the messages. One that nothing foresaw is set aside alone, so that it does not stop the fleet: what came
-        with it is stored in ever smaller parts, as each failure has everything read from the store again."""
+    def _store(self, messages: list[Message], batch: Batch | None = None) -> Outcome:
+        """Store and answer the messages, or the `batch` that they are. One that nothing foresaw is set aside alone, so
+        that it does not stop the fleet: what came with it is stored in ever smaller parts, as each failure has
+        everything read from the store again."""
         try:
-            return self._ingest.process(read_batch(messages), self._clock_ms(), hearing=self._link.connected)
+            batch = read_batch(messages) if batch is None else batch
+            return self._process(batch)
         except (NotWritable, Fenced):
             raise
         except Exception as error:
@@ -214,7 +229,13 @@ class Monitor:
     def _set_aside(self, message: Message, error: Exception) -> Outcome:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         self._say(f"{message.topic}: a message that cannot be dealt with is set aside: {reason}")
-        return self._ingest.process(set_aside(message, reason), self._clock_ms())
+        return self._process(set_aside(message, reason))
+
+    def _process(self, batch: Batch) -> Outcome:
+        """Store it, and answer at once: what comes after it may fail."""
+        outcome = self._ingest.process(batch, self._clock_ms(), hearing=self._link.connected)
+        self._answer(outcome)
+        return outcome
 
     def beat(self, *, ended: bool = False) -> None:
         """Leave word in the store of whether the broker and the store answer; a store that does not is no error."""

@@ -201,11 +201,12 @@ def upsert(
     tx: Connection, table: Table, rows: list[dict[str, Any]], *, keep: tuple[str, ...] = (), lock: bool = False
 ) -> None:
     """Insert rows by primary key; those that are there take the new values, except for columns in `keep`. `lock`: rows
-    without anything to change are held until the transaction ends all the same. No key may come twice."""
+    without anything to change are held until the transaction ends all the same. The last one of a key counts."""
     if not rows:
         return
     quote = tx.dialect.identifier_preparer.quote
     keys = [column.name for column in table.primary_key]
+    rows = list({tuple(map(row.__getitem__, keys)): row for row in rows}.values())
     changed = [quote(name) for name in rows[0] if name not in keep and (lock or name not in keys)]
     taken = "UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in changed) if changed else "NOTHING"
     conflict = f"ON CONFLICT ({', '.join(map(quote, keys))}) DO {taken}"

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from device_agent.contract import topics
 from device_agent.contract.broker import Broker
 from device_agent.contract.credentials import Credentials
 from fleet import link as fleet_link
-from fleet.buffered import Buffered, publish_packet, read_publish
+from fleet.buffered import Buffered, BufferedClient, publish_packet, read_publish
 from fleet.keys import MOSQUITTO, create, utc_now
 from fleet.link import Link
 
@@ -184,6 +186,78 @@ def device() -> Iterator[Any]:
     for client in clients:
         client.disconnect()
         client.loop_stop()
+
+
+def test_a_large_packet_is_joined_once() -> None:
+    payload = bytes(range(256)) * 4_000
+    whole = publish("a", b"first", None, five=True) + publish("a", payload, None, five=True)
+    link = Buffered(Wire([whole[at : at + 1000] for at in range(0, len(whole), 1000)]))
+    joined, heard = set(), []
+    for _ in range(len(whole) // 1000 + 1):
+        link.fill()
+        joined.add(id(link._held))
+        heard += link.publishes(five=True)
+    assert [one.payload for one in heard] == [b"first", payload] and len(joined) <= 3
+
+
+def test_a_topic_that_is_no_text_comes_as_one_that_nobody_has() -> None:
+    packet = b"\x30" + bytes([12]) + struct.pack("!H", 7) + b"dev-\xff/x" + b"abc"
+    found, end = read_publish(packet, 0, five=False)
+    assert found == ("dev-\ufffd/x", b"abc", None) and end == len(packet)
+
+
+def test_answers_wait_until_there_is_room_for_them() -> None:
+    wire = Wire([])
+    wire.room = 0
+    client = BufferedClient("x", MQTTProtocolVersion.MQTTv311)
+    client.is_connected = lambda: True  # type: ignore[method-assign]
+    link = Buffered(wire)
+    client.post(b"x" * (5 << 20))
+    client._write_posted(link)
+    client._answers.extend(b"\x40\x02" + struct.pack("!H", number) for number in range(1, 21))
+    for number in range(200):
+        client.post(b"ack %03d;" % number)
+    client._write_posted(link)
+    wire.room = 1 << 30
+    for _ in range(3):
+        client._write_posted(link)
+    assert wire.sent.count(b"\x40\x02") == 20, "the broker keeps a place for each until it is answered"
+    assert b"ack 199;" in wire.sent and b"ack 000;" not in wire.sent, "of acknowledgements the last ones matter"
+
+
+def test_a_full_queue_leaves_out_what_devices_send_again(monkeypatch) -> None:
+    monkeypatch.setattr(fleet_link, "WAITING", 2)
+    link = Link(Broker("127.0.0.1", 1), client_id="x", session=1, clock_ms=lambda: 7, say=print)
+    for kind in ("report", "report", "report", "state", "birth", "backfill", "state"):
+        link._hear(topics.up("press-1", kind), b"")
+    assert [one.topic.rpartition("/")[2] for one in link.messages] == ["report", "report", "state", "birth"]
+    assert link.missed == 3
+
+
+@pytest.mark.broker
+def test_a_thread_that_fails_is_told_and_begins_anew(mosquitto, open_link, device, eventually, monkeypatch):
+    link = open_link(mosquitto, MQTTProtocolVersion.MQTTv5)
+    said: list[str] = []
+    link._say = said.append
+    eventually(lambda: link.connections == 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(Buffered, "publishes", lambda *_, **__: 1 / 0)
+        device(mosquitto).publish(topics.up("press-1", "report"), b"1", qos=1)
+        eventually(lambda: not link.connected)
+    link.mend()
+    eventually(lambda: link.connections == 2 and link.connected)
+    assert [line for line in said if "division by zero" in line and "connecting anew" in line]
+
+
+@pytest.mark.broker
+def test_a_broker_that_refuses_subscriptions_is_told_and_nobody_counts_as_silent(mosquitto, open_link, eventually):
+    link = open_link(mosquitto, MQTTProtocolVersion.MQTTv5)
+    eventually(lambda: link.connected)
+    said: list[str] = []
+    link._say = said.append
+    codes = [ReasonCode(PacketTypes.SUBACK, identifier=code) for code in (1, 0x87)]  # Mosquitto grants all of them
+    link._on_subscribe(link._client, None, 1, codes, None)
+    assert not link.connected and "does not let this monitor hear its devices: not authorized" in said[0]
 
 
 @pytest.mark.broker

@@ -21,8 +21,9 @@ from fleet.detector_fleet import Settings
 from fleet.inbox import Message, read_batch
 from fleet.ingest import Ingest
 from fleet.quarantine import read_quarantine
+from fleet.registry import Device, import_places
 from fleet.requests import ask
-from fleet.schema import DETECTOR, EVENT, QUARANTINE, REPORT
+from fleet.schema import BOOT, DETECTOR, DEVICE, EVENT, QUARANTINE, REPORT
 from fleet.shadow.tally import read_tally
 from fleet.status import read_status
 
@@ -498,6 +499,67 @@ def test_a_gap_comes_with_its_report_and_counts_once(plant, batch_of):
     with engine.connect() as tx:
         (device,) = read_status(tx, START_MS).devices
     assert device.gaps == 1 and device.frames == first.frames + second.frames
+
+
+def test_gaps_of_two_spools_that_began_with_a_boot_are_two(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest = Ingest(engine, SETTINGS)
+    first = msgspec.structs.replace(speaker.report(flags=GAP), boot=3, monotonic_ms=400)
+    second = msgspec.structs.replace(first, epoch=first.epoch + 1, monotonic_ms=900)
+    same = msgspec.structs.replace(first, epoch=first.epoch + 2)
+    outcome = ingest.process(batch_of(*map(speaker.message, (first, second, same))), 0)
+    assert outcome.stored == 3, "one device that says the same of two spools disturbs nobody"
+    with engine.connect() as tx:
+        (device,) = read_status(tx, START_MS).devices
+    assert device.gaps == 2
+
+
+def test_a_device_that_moves_while_its_memory_waits_is_stored_once(plant, batch_of):
+    engine, speakers = plant.open(), [plant.speaker(f"press-{k:03d}") for k in range(150)]
+    ingest = Ingest(engine, SETTINGS)
+    for _ in range(2):
+        ingest.process(batch_of(*(one.message(one.report()) for one in speakers)), 0)
+    moved = speakers[-1]
+    with engine.begin() as tx:
+        import_places(tx, [Device(device=moved.device, site="hall", product="bolt", imported=True)])
+        ask(tx, "devices", "", START_MS)
+    assert ingest.process(batch_of(moved.message(moved.report())), 0).stored == 1
+    with engine.connect() as tx:
+        stored = tx.execute(select(DEVICE.c.site, DEVICE.c.reports).where(DEVICE.c.device == moved.device)).one()
+    assert tuple(stored) == ("hall", 3)
+
+
+def test_of_a_device_that_starts_again_and_again_the_last_boots_are_remembered(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest = Ingest(engine, SETTINGS)
+    for first in range(1, 260, 20):
+        reports = [msgspec.structs.replace(speaker.report(), boot=boot) for boot in range(first, first + 20)]
+        ingest.process(batch_of(*map(speaker.message, reports)), 0)
+    with engine.connect() as tx:
+        assert tx.scalars(select(BOOT.c.boot).order_by(BOOT.c.boot)).all() == list(range(161, 261))
+    assert len(ingest.ledger._offsets) == 100
+    mad = [msgspec.structs.replace(speaker.report(), boot=boot) for boot in (1000, 900, 1000)]
+    assert ingest.process(batch_of(*map(speaker.message, mad)), 0).stored == 3
+    assert Ingest(engine, SETTINGS).ledger.marks[speaker.device, speaker.epoch].contiguous == 263
+
+
+def test_a_device_that_claims_a_mad_pace_moves_the_dial_little(plant, batch_of):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    ingest, mad = Ingest(engine, Settings()), plant.speaker("mad-1")
+    good = [plant.speaker(f"good-{k}") for k in range(20)]
+    births = [msgspec.structs.replace(one.birth(), interval_ms=60_000) for one in good]
+    tell = [
+        Message(topics.up(one.device, "birth"), encode(birth), START_MS)
+        for one, birth in zip(good, births, strict=True)
+    ]
+    ingest.process(batch_of(*tell, *(one.message(one.report()) for one in good)), 0)
+    page_at, watch = ingest.fleet.page_at, next(iter(ingest.fleet.watches.values()))
+    clear = watch.detector.clear_windows
+    birth = msgspec.structs.replace(mad.birth(), interval_ms=1)
+    ingest.process(batch_of(Message(topics.up("mad-1", "birth"), encode(birth), START_MS)), 0)
+    ingest.process(batch_of(mad.message(mad.report()), speaker.message(speaker.report())), 0)
+    assert ingest.fleet.page_at < page_at + 2 and watch.detector.clear_windows == clear
+    assert ingest.registry.shortest_ms == 1000
 
 
 def test_what_a_candidate_shows_beside_the_model_is_added_up_and_merged_reports_count_once(plant, batch_of):

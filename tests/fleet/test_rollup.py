@@ -14,7 +14,7 @@ from fleet.inbox import Message, read_batch
 from fleet.ingest import Ingest
 from fleet.retention import Limits, retain, store_bytes
 from fleet.rollup import DAY_MS, HOUR_MS, LATE_MS, Sums, read_sums, roll
-from fleet.schema import REPORT, ROLLUP, ROLLUP_DUE
+from fleet.schema import REPORT, ROLLUP, ROLLUP_DUE, SPOOL
 
 SETTINGS = Settings(interval_ms=600_000)
 START_MS = 1_760_000_000_000
@@ -144,6 +144,24 @@ def test_reports_go_after_their_days_and_never_before_they_are_summed(line):
         assert retain(tx, now_ms + 3 * DAY_MS, Limits(hour_days=1), spend_s=5.0) > 0
         assert tx.scalar(select(func.count()).where(ROLLUP.c.span == "h")) < 6 * 24
         assert tx.scalar(select(func.count()).where(ROLLUP.c.span == "d")) == 9
+
+
+def test_a_spool_goes_with_its_last_report_where_the_device_has_another(line):
+    first, quiet = line.speakers
+    line.report(quiet)
+    line.fill(6 * 24)
+    old = first.epoch
+    first.epoch, first.sequence = old + 1, 0
+    line.fill(6 * 24 * 9)
+    now_ms = START_MS + 10 * DAY_MS
+    line.house(now_ms)
+    with line.engine.begin() as tx:
+        retain(tx, now_ms, Limits(), spend_s=5.0)
+        spools = tx.execute(select(SPOOL.c.device, SPOOL.c.epoch).order_by(SPOOL.c.device)).all()
+        assert tx.scalar(select(func.count()).where(REPORT.c.device == quiet.device)) == 0
+    assert spools == [(first.device, old + 1), (quiet.device, quiet.epoch)], "one that is quiet may go on where it was"
+    line.take(quiet, quiet.report(frames=20))
+    assert line.ingest.ledger.marks[quiet.device, quiet.epoch].contiguous == 2
 
 
 def test_what_is_gone_is_not_counted_twice_when_it_comes_again(line):

@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import select
 
 from device_agent.contract import topics
-from device_agent.contract.codec import encode
+from device_agent.contract.codec import SCHEMA, encode
 from device_agent.contract.errors import NotWritable
+from device_agent.contract.session import State
 from fleet.detector_fleet import Settings
 from fleet.inbox import Message
 from fleet.ingest import Ingest
+from fleet.leases import Fenced
 from fleet.quarantine import read_quarantine
 from fleet.registry import Registry
 from fleet.schema import REPORT
@@ -28,15 +30,21 @@ class SilentLink:
 
     def __init__(self) -> None:
         self.messages, self.acks, self.retained = deque(), [], []
-        self.arrived, self.connections, self.connected = threading.Event(), 0, True
+        self.arrived, self.connections, self.connected, self.missed = threading.Event(), 0, True, 0
 
     def start(self) -> None:
         pass
+
+    def hear_no_more(self) -> None:
+        self.deaf = True
 
     def stop(self) -> None:
         pass
 
     def mend(self) -> None:
+        pass
+
+    def serve(self, shards) -> None:
         pass
 
     def acknowledge(self, acks) -> None:
@@ -114,6 +122,79 @@ def test_it_costs_few_transactions_to_find_one_message_among_many(plant, monkeyp
     assert len(spent) <= 1 + 32 + 32 + 32 + 1
 
 
+def test_parts_that_were_stored_are_answered_though_a_later_one_fails(plant, monkeypatch):
+    engine, evil = plant.open(), plant.speaker("evil-1")
+    good = [plant.speaker(f"good-{k}") for k in range(3)]
+    hear, process, turns = Registry.hear_report, Ingest.process, []
+
+    def stumble(self, entry):
+        if entry.device == "evil-1":
+            raise OverflowError("too large")
+        return hear(self, entry)
+
+    def fill_up(self, *given, **named):
+        turns.append(1)
+        if len(turns) == 4:
+            raise NotWritable("disk full")
+        return process(self, *given, **named)
+
+    monkeypatch.setattr(Registry, "hear_report", stumble)
+    monkeypatch.setattr(Ingest, "process", fill_up)
+    desk = Desk(engine)
+    messages = [one.message(one.report()) for one in (good[0], good[1], evil, good[2])]
+    assert desk.turn(*messages) is None, "the whole, the first and the second part; the third finds the disk full"
+    assert [topic_and_payload[0] for topic_and_payload in desk.link.acks] == ["good-0", "good-1"]
+    assert desk.turn().rejected == 1 and len(stored(engine)) == 3
+
+
+def test_what_was_taken_when_another_worker_took_the_shards_is_not_lost(plant, monkeypatch):
+    engine, speaker = plant.open(), plant.speaker("press-1")
+    desk, process = Desk(engine), Ingest.process
+    with monkeypatch.context() as fenced:
+        fenced.setattr(Ingest, "process", lambda *_, **__: (_ for _ in ()).throw(Fenced("shards are another's")))
+        offline = Message(topics.up("press-1", "state"), encode(State(SCHEMA, 7, False, "lost")), desk.wall_ms)
+        assert desk.turn(speaker.message(speaker.report()), offline) is None
+    assert Ingest.process is process
+    assert desk.turn().stored == 1 and desk.ingest.registry.get("press-1").online is False
+
+
+def test_a_monitor_that_fails_still_ends_in_order(plant, monkeypatch):
+    desk, done = Desk(plant.open()), []
+    monkeypatch.setattr("fleet.ingest.pending", lambda *_: 1 / 0)
+    monkeypatch.setattr(desk.monitor, "beat", lambda *, ended=False: done.append(f"beat {ended}"))
+    monkeypatch.setattr(desk.link, "stop", lambda: done.append("goodbye"))
+    with pytest.raises(ZeroDivisionError):
+        desk.monitor.run(threading.Event())
+    assert done == ["beat True", "goodbye"]
+
+
+def test_the_end_does_not_wait_for_what_still_comes(plant):
+    desk, speaker, stop = Desk(plant.open()), plant.speaker("press-1"), threading.Event()
+    more = (speaker.message(speaker.report()) for _ in range(1000))
+    acknowledge = desk.link.acknowledge
+
+    def talk(acks):
+        acknowledge(acks)
+        if not getattr(desk.link, "deaf", False):
+            desk.link.messages.append(next(more))
+
+    desk.link.acknowledge = talk
+    desk.link.messages.append(next(more))
+    stop.set()
+    desk.monitor.run(stop)
+    assert desk.link.deaf and not desk.link.messages
+
+
+def test_messages_that_were_left_out_are_said_once(plant):
+    desk = Desk(plant.open())
+    desk.link.missed = 3
+    desk.turn()
+    desk.turn()
+    assert [line for line in desk.said if "left out" in line] == [
+        "3 messages came while too many waited and were left out; devices send reports again"
+    ]
+
+
 def test_a_failure_that_no_message_causes_is_raised(plant, monkeypatch):
     desk = Desk(plant.open())
     monkeypatch.setattr("fleet.ingest.pending", lambda *_: 1 / 0)
@@ -169,7 +250,7 @@ def test_a_birth_with_a_control_character_stops_nothing(plant):
 
 
 def test_more_than_one_batch_holds_waits_for_the_next_and_all_is_stored_at_the_end(plant, monkeypatch):
-    monkeypatch.setattr("fleet.service.MOST", 2)
+    monkeypatch.setattr("fleet.read_ahead.MOST", 2)
     engine, speaker = plant.open(), plant.speaker("press-1")
     desk = Desk(engine)
     assert desk.turn(*(speaker.message(speaker.report()) for _ in range(5))).stored == 2
