@@ -93,6 +93,7 @@ class _Fleet:
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self._asked = reader, Asked(order="urgency", limit=PAGE_ROWS)
+        self._shown: object = None
         with ui.column().classes("ls-page"):
             self._tiles = ui.row().classes("ls-tiles")
             self._sites = ui.row().classes("ls-sites")
@@ -103,8 +104,11 @@ class _Fleet:
                 self._pager()
 
     async def draw(self) -> None:
-        """Read and draw."""
-        status, alerts = await self._reader.read(self._asked, fresh_s=1.5)
+        """Read and draw; what was asked for before something else is no longer of interest."""
+        asked = self._asked
+        status, alerts = await self._reader.read(asked, fresh_s=1.5)
+        if asked is not self._asked:
+            return
         sites = {alert.id for alert in alerts if alert.scope_kind == "site"}
         self._table.rows = [_row(device, sites, status.at_ms) for device in status.devices]
         self._table.update()
@@ -112,9 +116,11 @@ class _Fleet:
         self._tiles.clear()
         with self._tiles:
             _show_tiles(status, alerts)
-        self._sites.clear()
-        with self._sites:
-            self._show_sites(status)
+        if status.sites != self._shown:  # one that is drawn anew while somebody clicks it is not clicked
+            self._shown = status.sites
+            self._sites.clear()
+            with self._sites:
+                self._show_sites(status)
         self._alerts.clear()
         with self._alerts:
             for alert in alerts[:ALERTS_SHOWN]:

@@ -135,6 +135,7 @@ def test_people_find_one_device_of_many(address, page):
     page.get_by_text("1 to 9 of 9").wait_for()
     assert all(name.startswith("press-11") for name in rows.all_inner_texts())
     page.get_by_placeholder("Find a device").fill("")
+    page.get_by_text("1 to 50 of 120").wait_for()
     page.locator(".ls-site", has_text="hall-2").click()
     page.get_by_text("1 to 30 of 30").wait_for()
     page.locator(".ls-controls .q-btn", has_text="hall-2").click()
