@@ -151,12 +151,14 @@ class Scene:
             self.kills += 1
 
     def settle(self, made: int) -> Books:
-        """What the store says once everything is acknowledged and counted, or after `SETTLE_S`."""
+        """What the store says once everything is acknowledged and counted, or nothing was for `SETTLE_S`."""
         self.monitor.start()
-        end_s = time.monotonic() + SETTLE_S
+        least, end_s = made, time.monotonic() + SETTLE_S
         while time.monotonic() < end_s:
             self.tend()
             self.sender.remind()
+            if (waiting := self.sender.waiting) < least:
+                least, end_s = waiting, time.monotonic() + SETTLE_S
             books = read_books(self.engine)
             if not self.sender.waiting and (books.stored, books.counted, books.judged, books.contiguous) == (made,) * 4:
                 break
